@@ -1,2 +1,24 @@
+//! What SCSI means for multipath: which logical unit is behind a path, what a reply means, and one disk out of
+//! many paths.
+//!
+//! A [`Survey`] asks one nexus for its logical units; each comes out as a [`Unit`] with an [`Identity`]. A
+//! [`Disk`] takes the units of one identity as its paths and answers block requests. Both are plain machines
+//! with three verbs; neither knows a transport: commands go out, and come back with how they ended.
 #![no_std]
 extern crate alloc;
+
+mod command;
+mod disk;
+mod disposition;
+mod identity;
+mod survey;
+mod unit;
+
+pub use command::{Command, Context, Issuer};
+pub use disk::{Action, Disk, Event, Feature, Options, PathView, Reason, Report};
+pub use disposition::{CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then};
+pub use identity::{Identity, Name, NameKind, NoIdentity};
+pub use survey::{Rejection, Summary, Survey, SurveyAction, SurveyError, SurveyEvent};
+pub use unit::{
+    AccessState, Addressing, Capacity, Contradiction, Limits, Port, Provisioning, Unit, path_state,
+};

@@ -1,0 +1,50 @@
+//! The commands that surveys and disks issue, and how they find their way back.
+
+use core::fmt;
+
+use multipath::PathId;
+use scsi::Lun;
+
+use crate::disk::Flight;
+use crate::survey::Question;
+
+/// A command of this crate, on its way to a device server and back.
+pub type Command = scsi::Command<Context>;
+
+/// What the issuer of a command wants to find again when it comes back. Nobody else looks inside; a driver
+/// asks it only whose command it is.
+pub struct Context(pub(crate) Kind);
+
+/// Who issued a command, and so whom its ending is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issuer {
+    /// The survey of the nexus that the command was sent on.
+    Survey,
+    /// The disk that this path belongs to.
+    Disk(PathId),
+}
+
+pub(crate) enum Kind {
+    Survey { lun: Lun, question: Question },
+    Disk { path: PathId, flight: Flight },
+}
+
+impl Context {
+    /// Whose command this is.
+    #[must_use]
+    pub const fn issuer(&self) -> Issuer {
+        match &self.0 {
+            Kind::Survey { .. } => Issuer::Survey,
+            Kind::Disk { path, .. } => Issuer::Disk(*path),
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Survey { question, .. } => write!(f, "Survey({question:?})"),
+            Kind::Disk { path, flight } => write!(f, "Disk({path}, {flight:?})"),
+        }
+    }
+}

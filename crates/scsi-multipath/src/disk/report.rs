@@ -1,0 +1,152 @@
+//! What is worth a line in the log.
+
+use core::fmt;
+
+use multipath::{Change, PathId, PathState};
+
+use crate::{Contradiction, Failure, FollowUp, Name};
+
+/// Something happened that somebody may want to know of. Prints as one line without the name of the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    PathJoined {
+        path: PathId,
+        state: PathState,
+    },
+    PathRefused {
+        path: PathId,
+        reason: Contradiction,
+    },
+    PathState {
+        path: PathId,
+        from: PathState,
+        to: PathState,
+        reason: Reason,
+    },
+    PathRemoved {
+        path: PathId,
+    },
+    /// A path that had joined shows something else now: nothing is sent on it any more.
+    PathQuarantined {
+        path: PathId,
+        reason: Contradiction,
+    },
+    /// A unit attention or a deferred error that nothing else here reports.
+    Attention {
+        path: PathId,
+        follow_up: FollowUp,
+    },
+    /// The size of the disk in bytes changed.
+    Resized {
+        from: u64,
+        to: u64,
+    },
+    /// The device lost its cache while it held acknowledged writes: the next flush fails.
+    CacheLost {
+        path: PathId,
+    },
+    /// The logical units or portals behind this path changed: worth another survey.
+    Rediscover {
+        path: PathId,
+    },
+    /// The device refused a command that it need not know; it is not used any more.
+    FeatureMissing {
+        feature: Feature,
+    },
+    /// A request failed, for a reason that lies with the logical unit or all its paths.
+    RequestFailed {
+        failure: Failure,
+    },
+    /// What the head says: back-off, no path left, removal.
+    Head(Change),
+    /// Two names of one logical unit would have been one disk if only the names were compared.
+    WeakName {
+        name: Name,
+    },
+}
+
+/// Why the state of a path changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Its target port group says so.
+    Access,
+    /// It has to show its identity again before it is used.
+    Verifying,
+    /// It showed its identity.
+    Verified,
+    /// It did not answer as it should.
+    Doubtful,
+    /// It waited too long for an answer.
+    TimedOut,
+    /// The transport failed.
+    Lost,
+    /// The logical unit is not there.
+    Gone,
+    /// It shows another logical unit.
+    Quarantined,
+}
+
+/// A command, or a part of one, that a device need not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    Unmap,
+    WriteSame,
+    WriteSameUnmap,
+    SynchronizeCache16,
+    SynchronizeCache,
+    ForceUnitAccess,
+    ReadWrite16,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PathJoined { path, state } => write!(f, "path {path} joined, {state}"),
+            Self::PathRefused { path, reason } => write!(f, "path {path} refused: {reason}"),
+            Self::PathState { path, from, to, reason } => write!(f, "path {path} {from} -> {to}: {reason}"),
+            Self::PathRemoved { path } => write!(f, "path {path} removed"),
+            Self::PathQuarantined { path, reason } => write!(f, "path {path} quarantined: {reason}"),
+            Self::Attention { path, follow_up } => write!(f, "path {path} wants attention: {follow_up}"),
+            Self::Resized { from, to } => write!(f, "size {from} -> {to} bytes"),
+            Self::CacheLost { path } => {
+                write!(f, "path {path} says that the write cache was lost; the next flush fails")
+            }
+            Self::Rediscover { path } => write!(f, "path {path} says that its logical units changed"),
+            Self::FeatureMissing { feature } => write!(f, "the device refuses {feature}; not used again"),
+            Self::RequestFailed { failure } => write!(f, "a request failed: {failure}"),
+            Self::Head(change) => change.fmt(f),
+            Self::WeakName { name } => {
+                write!(f, "{name} is a weak name: nothing but the vendor's habit makes it unique")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Access => "access state of its port group",
+            Self::Verifying => "identity to be verified",
+            Self::Verified => "identity verified",
+            Self::Doubtful => "doubtful answers",
+            Self::TimedOut => "no answer in time",
+            Self::Lost => "transport failed",
+            Self::Gone => "logical unit not there",
+            Self::Quarantined => "another logical unit",
+        })
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unmap => "UNMAP",
+            Self::WriteSame => "WRITE SAME(16)",
+            Self::WriteSameUnmap => "WRITE SAME(16) with UNMAP",
+            Self::SynchronizeCache16 => "SYNCHRONIZE CACHE(16)",
+            Self::SynchronizeCache => "SYNCHRONIZE CACHE",
+            Self::ForceUnitAccess => "FUA",
+            Self::ReadWrite16 => "READ(16) and WRITE(16)",
+        })
+    }
+}
