@@ -4,13 +4,20 @@
 //! completions into bytes; it owns no socket and reads no clock. Clauses are those of the protocol document of the
 //! Network Block Device project (`doc/proto.md`).
 
+mod decode;
 mod export;
 mod metrics;
+mod negotiation;
+mod outbox;
 pub mod protocol;
 mod session;
+mod slots;
+mod staging;
+mod transmission;
 mod uri;
 
 pub use export::Export;
 pub use metrics::{Count, Metrics};
-pub use session::{Action, Event, Reason, Session};
+pub use session::{Action, Event, LINGER_TIMEOUT, NEGOTIATION_TIMEOUT, Reason, Session};
+pub use transmission::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 pub use uri::{Address, Uri, UriError};

@@ -74,9 +74,9 @@ impl fmt::Display for Uri {
             Address::Tcp { host, port } => {
                 f.write_str(TCP_SCHEME)?;
                 if host.contains(':') {
-                    write!(f, "[{host}]")?
+                    write!(f, "[{host}]")?;
                 } else {
-                    write_escaped(f, host)?
+                    write_escaped(f, host)?;
                 }
                 if *port != PORT {
                     write!(f, ":{port}")?;
