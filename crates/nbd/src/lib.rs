@@ -4,6 +4,7 @@
 //! completions into bytes; it owns no socket and reads no clock. Clauses are those of the protocol document of the
 //! Network Block Device project (`doc/proto.md`).
 
+pub mod client;
 mod decode;
 mod export;
 mod metrics;
