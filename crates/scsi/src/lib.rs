@@ -15,9 +15,13 @@ pub mod cdb;
 mod command;
 pub mod inquiry;
 pub mod luns;
+pub mod mode;
+pub mod opcodes;
+pub mod port_groups;
 pub mod reservations;
 mod sense;
 mod status;
+pub mod unmap;
 pub mod vpd;
 
 pub use bytes::{Ascii, ParseError};

@@ -1,5 +1,8 @@
 //! Logical unit numbers (SAM, 4.7) and the REPORT LUNS list (SPC, 6.32).
 
+#[cfg(test)]
+mod tests;
+
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;

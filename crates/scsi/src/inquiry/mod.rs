@@ -1,5 +1,8 @@
 //! Standard INQUIRY data (SPC, 6.7.2).
 
+#[cfg(test)]
+mod tests;
+
 use crate::bytes::{Ascii, ParseError, bit_at, flag, need, u8_at};
 
 /// The length of standard INQUIRY data that is emitted: up to the PRODUCT REVISION LEVEL.

@@ -1,5 +1,8 @@
 //! READ CAPACITY parameter data (SBC, 5.15 and 5.16).
 
+#[cfg(test)]
+mod tests;
+
 use crate::Lba;
 use crate::bytes::{ParseError, bit_at, flag, need, put_u16, put_u32, put_u64, u16_at, u32_at, u64_at};
 
