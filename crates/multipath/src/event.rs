@@ -45,7 +45,7 @@ pub enum Event<R> {
 
 /// What the driver must do.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub enum Action<R> {
     /// Send it on `path`, and give it back with [`Event::Ended`] whatever happens.
     Start {
@@ -65,7 +65,7 @@ pub enum Action<R> {
 }
 
 /// A change of state that somebody may want to know of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     PathAdded {
         path: PathId,
@@ -112,7 +112,7 @@ pub enum Change {
 }
 
 /// What was wrong with an event. Races between driver and transports can cause each, so none is a panic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Misuse {
     /// The id belongs to a path of this head, or to a removed one with requests in flight.
     DuplicatePath,

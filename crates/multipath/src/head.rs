@@ -20,7 +20,7 @@ use crate::{
 /// - nothing is parked while a path may be selected;
 /// - requests that wait start in the order of their submission, a re-sent one before younger ones.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub struct Head<R> {
     no_path: NoPath,
     delayed_removal: Duration,
@@ -119,37 +119,54 @@ impl<R> Head<R> {
             policy: self.selection.policy(),
             paths: self.paths.present().len(),
             in_flight: self.paths.in_flight(),
-            parked: self.parking.len(),
+            parked: self.parking.parked(),
+            pausing: self.parking.pausing(),
             no_path_since: self.no_path_since,
             removal_at: self.life.removal_at(self.delayed_removal),
             counters: self.counters,
         }
     }
 
+    /// Zeroes what is only counted for display, so that equal heads compare equal.
+    #[cfg(test)]
+    pub(crate) fn forget_statistics(&mut self) {
+        self.counters = Counters::default();
+        self.paths.forget_statistics();
+    }
+
     #[inline]
     fn submit(&mut self, now: Instant, node: Node, request: R) {
-        if self.is_due(now) {
-            self.settle(now);
-        }
         self.counters.submitted += 1;
+        if self.life == Life::Live
+            && self.parking.none_parked()
+            && !self.is_due(now)
+            && let Some(position) = self.selection.choose(self.paths.present(), node, None)
+        {
+            let sequence = self.take_sequence();
+            return self.start(position, node, 0, sequence, request);
+        }
+        self.submit_unusual(now, node, request);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn submit_unusual(&mut self, now: Instant, node: Node, request: R) {
+        self.settle(now);
         if self.life.is_over() {
             return self.finish(request, Outcome::Removed);
         }
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        let waiting = Waiting { node, attempts: 0, avoid: None, request };
-        // Whatever is parked is older, and parked because nothing can be selected.
+        let sequence = self.take_sequence();
+        // Whatever is parked now is older, and parked because nothing can be selected.
         if self.parking.none_parked()
             && let Some(position) = self.selection.choose(self.paths.present(), node, None)
         {
-            return self.start(position, sequence, waiting);
+            return self.start(position, node, 0, sequence, request);
         }
-        self.notice_availability(now);
-        match self.patience(now) {
-            Patience::Wait => self.parking.park(sequence, waiting),
-            Patience::Fail => return self.finish(waiting.request, Outcome::NoPath),
+        if let Patience::Fail = self.patience(now) {
+            return self.finish(request, Outcome::NoPath);
         }
         self.counters.parked += 1;
+        self.parking.park(sequence, Waiting { node, attempts: 0, avoid: None, request });
         self.trim();
         self.set_deadline();
     }
@@ -166,12 +183,26 @@ impl<R> Head<R> {
         } else {
             self.resend(now, &ticket, request, verdict);
         }
-        self.learn(&ticket, learned);
+        self.ended_unusual(now, &ticket, learned);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ended_unusual(&mut self, now: Instant, ticket: &Ticket, learned: Learned) {
+        self.learn(ticket, learned);
         self.settle(now);
         self.counters.parked += u64::from(self.parking.holds_parked(ticket.sequence));
     }
 
+    const fn take_sequence(&mut self) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        sequence
+    }
+
     /// Takes back a request that is to be sent once more, if it may.
+    #[cold]
+    #[inline(never)]
     fn resend(&mut self, now: Instant, ticket: &Ticket, request: R, verdict: Verdict) {
         let failed = verdict == Verdict::Failover;
         self.counters.failed_over += u64::from(failed);
@@ -313,7 +344,8 @@ impl<R> Head<R> {
             let avoid = avoid.and_then(|path| self.paths.position(path));
             let Some(position) = self.selection.choose(self.paths.present(), node, avoid) else { return };
             let Some((sequence, waiting)) = self.parking.take_oldest() else { return };
-            self.start(position, sequence, waiting);
+            let Waiting { node, attempts, request, .. } = waiting;
+            self.start(position, node, attempts, sequence, request);
         }
     }
 
@@ -331,8 +363,7 @@ impl<R> Head<R> {
     }
 
     #[inline]
-    fn start(&mut self, position: usize, sequence: u64, waiting: Waiting<R>) {
-        let Waiting { node, attempts, request, .. } = waiting;
+    fn start(&mut self, position: usize, node: Node, attempts: u32, sequence: u64, request: R) {
         self.counters.retried += u64::from(attempts > 0);
         let (path, errand) = self.paths.started(position);
         let ticket = Ticket { path, slot: position, node, attempts: attempts + 1, sequence, errand };

@@ -53,7 +53,7 @@ impl Default for Options {
 }
 
 /// What to do with requests when no path is usable and none may become so by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NoPath {
     /// End them at once.
     #[default]
@@ -71,7 +71,7 @@ pub enum NoPath {
 /// the path back, a failure takes it out for twice as long, `longest` at most. A path that is out keeps requests
 /// parked, until its back-off has grown to `longest`: then it no longer counts as available and the no-path
 /// policy decides, so that a path that fails everything holds nothing for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BackOff {
     /// At least 1; zero is taken as 1.
     pub failures: u32,

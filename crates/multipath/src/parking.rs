@@ -9,7 +9,7 @@ use crate::{Node, PathId};
 
 /// A request that waits, with what its next ticket needs.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Waiting<R> {
     pub(crate) node: Node,
     /// Starts so far.
@@ -20,7 +20,7 @@ pub(crate) struct Waiting<R> {
 }
 
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Parking<R> {
     parked: BTreeMap<u64, Waiting<R>>,
     pausing: BTreeMap<(Instant, u64), Waiting<R>>,
@@ -34,6 +34,14 @@ impl<R> Parking<R> {
     /// All that wait, for whatever reason.
     pub(crate) fn len(&self) -> usize {
         self.parked.len() + self.pausing.len()
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    pub(crate) fn pausing(&self) -> usize {
+        self.pausing.len()
     }
 
     pub(crate) fn none_parked(&self) -> bool {

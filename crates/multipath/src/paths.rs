@@ -14,7 +14,7 @@ use crate::{Access, BackOff, Change, Health, Misuse, Node, PathId, PathState, Pa
 pub const PATHS_MAX: usize = 256;
 
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Path {
     pub(crate) id: PathId,
     pub(crate) node: Option<Node>,
@@ -99,14 +99,14 @@ impl Path {
 
 /// A removed path that the driver still has requests of.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 struct Leaving {
     id: PathId,
     in_flight: u32,
 }
 
 #[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Paths {
     /// In order of arrival.
     present: Vec<Path>,
@@ -244,6 +244,13 @@ impl Paths {
             self.leaving.swap_remove(position);
         }
         Learned::Nothing
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_statistics(&mut self) {
+        for path in &mut self.present {
+            (path.since, path.started, path.failures) = (Instant::START, 0, 0);
+        }
     }
 
     /// The end of the back-off that ends first.

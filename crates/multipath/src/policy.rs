@@ -69,7 +69,7 @@ impl fmt::Display for Policy {
 }
 
 /// Distances between NUMA nodes, as the machine's SLIT gives them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Distances {
     nodes: usize,
     table: Box<[u8]>,
@@ -96,7 +96,7 @@ impl Distances {
 
 /// The policy with what it remembers: for each node the position of the path that was chosen last.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Selection {
     policy: Policy,
     distances: Distances,

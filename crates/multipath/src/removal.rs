@@ -3,7 +3,7 @@
 use clock::{Duration, Instant};
 
 /// Where the head is in its life. It goes one way from `Ending` on: a dying head cannot be brought back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Life {
     /// Has a path, or has not had one yet.
     Live,

@@ -6,7 +6,7 @@ use core::fmt;
 use crate::{Node, PathId, PathState, Policy};
 
 /// How a path has done lately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Health {
     /// So many failures since its last success.
     Good { failures: u32 },
@@ -64,7 +64,7 @@ impl fmt::Display for PathStatus {
 }
 
 /// What a head has counted since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counters {
     pub submitted: u64,
     pub finished: u64,
@@ -88,8 +88,10 @@ pub struct Status {
     pub paths: usize,
     /// Requests in flight, on removed paths too.
     pub in_flight: u64,
-    /// Requests that wait, parked or pausing.
+    /// Requests that wait for a path.
     pub parked: usize,
+    /// Requests that wait for a pause before their re-send to be over.
+    pub pausing: usize,
     /// Since when no path has been available.
     pub no_path_since: Option<Instant>,
     /// When the head goes unless a path returns.

@@ -8,7 +8,7 @@ use crate::{Node, PathId};
 /// Proof that a head started a request. Moves out with [`crate::Action::Start`] and back with
 /// [`crate::Event::Ended`], exactly once: it can be neither copied nor made by anybody else.
 #[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 #[must_use = "a request in flight must come back to its head"]
 pub struct Ticket {
     pub(crate) path: PathId,
@@ -23,7 +23,7 @@ pub struct Ticket {
 }
 
 /// Why a request was started on its path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Errand {
     Regular,
     /// The one request that finds out whether a path works again after its back-off.
