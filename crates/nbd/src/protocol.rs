@@ -516,3 +516,120 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     field.copy_from_slice(&bytes[at..at + N]);
     field
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn headers_have_the_layout_of_the_protocol() {
+        assert_eq!(Greeting { flags: FIXED_NEWSTYLE | NO_ZEROES }.emit(), *b"NBDMAGICIHAVEOPT\x00\x03");
+        assert_eq!(
+            OptionHeader { option: OptionType::Go, length: 5 }.emit(),
+            *b"IHAVEOPT\0\0\0\x07\0\0\0\x05"
+        );
+        let reply =
+            OptionReplyHeader { option: OptionType::List, reply: OptionReplyType::Unknown, length: 1 };
+        #[rustfmt::skip]
+        assert_eq!(reply.emit(), [
+            0x00, 0x03, 0xe8, 0x89, 0x04, 0x55, 0x65, 0xa9, // magic
+            0, 0, 0, 3, // option: LIST
+            0x80, 0, 0, 6, // reply: unknown export
+            0, 0, 0, 1, // length
+        ]);
+        let command = CommandType::WriteZeroes;
+        let request = RequestHeader { flags: 0x11, command, cookie: 2, offset: 3, length: 4 };
+        #[rustfmt::skip]
+        assert_eq!(request.emit(), [
+            0x25, 0x60, 0x95, 0x13, // magic
+            0, 0x11, // flags: FUA, FAST_ZERO
+            0, 6, // WRITE_ZEROES
+            0, 0, 0, 0, 0, 0, 0, 2, // cookie
+            0, 0, 0, 0, 0, 0, 0, 3, // offset
+            0, 0, 0, 4, // length
+        ]);
+        assert_eq!(
+            SimpleReply { error: 5, cookie: 1 }.emit(),
+            [0x67, 0x44, 0x66, 0x98, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1]
+        );
+        let chunk = ChunkHeader { flags: 1, kind: ChunkType::ErrorOffset, cookie: 1, length: 14 };
+        #[rustfmt::skip]
+        assert_eq!(chunk.emit(), [
+            0x66, 0x8e, 0x33, 0xef, // magic
+            0, 1, // done
+            0x80, 2, // error at an offset
+            0, 0, 0, 0, 0, 0, 0, 1, // cookie
+            0, 0, 0, 14, // length
+        ]);
+        assert_eq!(BlockSizes::DEFAULT.emit(), [0, 0, 0, 1, 0, 0, 16, 0, 2, 0, 0, 0]);
+        assert_eq!(
+            InfoRequest::emit(b"ab", &[InfoType::BlockSize, InfoType::Name]),
+            [0, 0, 0, 2, b'a', b'b', 0, 2, 0, 3, 0, 1]
+        );
+    }
+
+    #[test]
+    fn an_oldstyle_server_is_told_apart() {
+        let mut bytes = Greeting { flags: 0 }.emit();
+        bytes[8..16].copy_from_slice(&OLDSTYLE_MAGIC.to_be_bytes());
+        let error = WrongMagic { expected: OPTION_MAGIC, got: OLDSTYLE_MAGIC };
+        assert_eq!(Greeting::parse(&bytes), Err(error));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_parsed_is_emitted_again(bytes: [u8; 28]) {
+            let mut request = bytes;
+            put(&mut request, 0, REQUEST_MAGIC.to_be_bytes());
+            prop_assert_eq!(RequestHeader::parse(&request).map(|header| header.emit()), Ok(request));
+            let mut chunk: [u8; 20] = take(&bytes, 0);
+            put(&mut chunk, 0, STRUCTURED_REPLY_MAGIC.to_be_bytes());
+            prop_assert_eq!(ChunkHeader::parse(&chunk).map(|header| header.emit()), Ok(chunk));
+            let mut reply: [u8; 16] = take(&bytes, 0);
+            put(&mut reply, 0, SIMPLE_REPLY_MAGIC.to_be_bytes());
+            prop_assert_eq!(SimpleReply::parse(&reply).map(|header| header.emit()), Ok(reply));
+            let mut option: [u8; 16] = take(&bytes, 0);
+            put(&mut option, 0, OPTION_MAGIC.to_be_bytes());
+            prop_assert_eq!(OptionHeader::parse(&option).map(|header| header.emit()), Ok(option));
+            let mut answer: [u8; 20] = take(&bytes, 0);
+            put(&mut answer, 0, OPTION_REPLY_MAGIC.to_be_bytes());
+            prop_assert_eq!(OptionReplyHeader::parse(&answer).map(|header| header.emit()), Ok(answer));
+            let sizes: [u8; 12] = take(&bytes, 0);
+            prop_assert_eq!(BlockSizes::parse(&sizes).emit(), sizes);
+        }
+
+        #[test]
+        fn a_request_for_information_is_parsed_as_it_was_emitted(name: Vec<u8>, wanted: Vec<u16>) {
+            let wanted: Vec<InfoType> = wanted.into_iter().map(InfoType::from).collect();
+            let data = InfoRequest::emit(&name, &wanted);
+            let request = InfoRequest::parse(&data).expect("it was just emitted");
+            prop_assert_eq!(request.name, name);
+            prop_assert!(wanted.iter().all(|&kind| request.wants(kind)));
+        }
+
+        #[test]
+        fn no_bytes_make_a_parser_panic(bytes: Vec<u8>, header: [u8; 28]) {
+            let _ = InfoRequest::parse(&bytes);
+            let _ = Greeting::parse(&take(&header, 0));
+            let _ = RequestHeader::parse(&header);
+        }
+
+        #[test]
+        fn a_wrong_magic_is_always_noticed(header: [u8; 28]) {
+            prop_assume!(!header.starts_with(&REQUEST_MAGIC.to_be_bytes()));
+            prop_assert!(RequestHeader::parse(&header).is_err());
+        }
+
+        #[test]
+        fn numbers_survive_whether_known_or_not(number: u32, small: u16) {
+            prop_assert_eq!(u32::from(OptionType::from(number)), number);
+            prop_assert_eq!(u32::from(OptionReplyType::from(number)), number);
+            prop_assert_eq!(u32::from(Errno::from(number)), number);
+            prop_assert_eq!(u16::from(CommandType::from(small)), small);
+            prop_assert_eq!(u16::from(ChunkType::from(small)), small);
+            prop_assert_eq!(u16::from(InfoType::from(small)), small);
+        }
+    }
+}
