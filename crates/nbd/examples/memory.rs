@@ -2,6 +2,11 @@
 //!
 //! `cargo run -p nbd --example memory -- /tmp/nbd.sock [SIZE-IN-MIB [BLOCK-SIZE]]`, then for example
 //! `nbdinfo 'nbd+unix:///?socket=/tmp/nbd.sock'`.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is a driver, with sockets and threads"
+)]
 
 use std::io::{IoSlice, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -509,11 +509,15 @@ fn receive_content<R: Read>(
     destination: &mut Destination,
 ) -> Result<usize, Error> {
     const OUTSIDE: Error = Error::Misbehaved("content outside of what was asked for");
-    let offset = u64::from_be_bytes(read_array(stream)?);
     let length = match chunk.kind {
-        ChunkType::OffsetHole if chunk.length == 12 => u32::from_be_bytes(read_array(stream)?),
-        ChunkType::OffsetData if chunk.length >= 8 => chunk.length - 8,
+        ChunkType::OffsetHole if chunk.length == 12 => None,
+        ChunkType::OffsetData if chunk.length >= 8 => Some(chunk.length - 8),
         _ => return Err(Error::Misbehaved("a content chunk of a wrong length")),
+    };
+    let offset = u64::from_be_bytes(read_array(stream)?);
+    let length = match length {
+        Some(length) => length,
+        None => u32::from_be_bytes(read_array(stream)?),
     };
     let start = offset.checked_sub(destination.offset).and_then(|start| usize::try_from(start).ok());
     let Some(rest) = start.and_then(|start| destination.data.get_mut(start..)) else { return Err(OUTSIDE) };

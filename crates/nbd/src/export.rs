@@ -41,8 +41,48 @@ impl Export {
         let minimum = self.geometry.block_size.max(1);
         let payload_max = self.geometry.transfer_max.min(PAYLOAD_MAX);
         let payload_max = (payload_max - payload_max % minimum).max(minimum);
-        // The preferred size may not be below 512, nor above the longest payload.
-        let preferred = self.geometry.preferred_size.max(minimum).max(512).min(payload_max.max(512));
-        BlockSizes { minimum, preferred, payload_max }
+        // A power of two, at least 512, and no longer than the longest payload.
+        let preferred = self.geometry.preferred_size.min(payload_max).max(minimum).max(512);
+        BlockSizes { minimum, preferred: 1 << preferred.ilog2(), payload_max }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use block::WriteCache;
+
+    use super::*;
+
+    fn block_sizes(block_size: u32, preferred_size: u32, transfer_max: u32) -> (u32, u32, u32) {
+        let geometry = Geometry {
+            size: 1 << 30,
+            block_size,
+            preferred_size,
+            transfer_max,
+            access: Access::ReadWrite,
+            write_cache: WriteCache::Back,
+            discard: Support::No,
+            write_zeroes: Support::No,
+        };
+        let export = Export { name: String::new(), description: String::new(), geometry, multi_conn: false };
+        let sizes = export.block_sizes();
+        (sizes.minimum, sizes.preferred, sizes.payload_max)
+    }
+
+    #[test]
+    fn block_sizes_stay_within_what_the_protocol_allows() {
+        // (block, preferred, transfer) of a disk, and what a client is told.
+        for (disk, told) in [
+            ((512, 4096, 1 << 20), (512, 4096, 1 << 20)),
+            ((4096, 512, 1 << 20), (4096, 4096, 1 << 20)),
+            ((512, 4096, u32::MAX), (512, 4096, 32 << 20)),
+            ((512, 1536 << 10, 32 << 20), (512, 1 << 20, 32 << 20)),
+            ((512, 1 << 20, 384 << 10), (512, 256 << 10, 384 << 10)),
+            ((4096, 4096, 10_000), (4096, 4096, 8192)),
+            ((4096, 4096, 0), (4096, 4096, 4096)),
+            ((1, 1, 1 << 20), (1, 512, 1 << 20)),
+        ] {
+            assert_eq!(block_sizes(disk.0, disk.1, disk.2), told, "{disk:?}");
+        }
     }
 }

@@ -132,8 +132,8 @@ impl Session {
         Self { connection, stage, ending: Ending::No, deadline: None, output }
     }
 
-    /// Where the next bytes from the peer go, in this order: the rest of a payload, then headers. Both empty: read
-    /// nothing now.
+    /// Where the next bytes from the peer go, in this order: the rest of a payload, then headers. Both empty: do not
+    /// read now (a read into nothing returns 0, which would look like the end of the stream).
     pub fn receive_into(&mut self) -> [IoSliceMut<'_>; 2] {
         let nothing = || IoSliceMut::new(&mut []);
         match &mut self.stage {

@@ -1,5 +1,7 @@
 //! Any bytes, in any pieces.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
+
 mod support;
 
 use block::{Operation, Request};

@@ -1,5 +1,6 @@
 //! A session between a scripted client and a scripted disk.
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as a test does")]
 
 use std::io::IoSlice;
 
