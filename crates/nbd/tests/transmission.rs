@@ -381,9 +381,8 @@ fn a_client_that_sends_headers_only_is_read_ahead_and_one_that_writes_is_not() {
     }
     assert_eq!(wire.session.receive_into()[1].len(), 4096);
     wire.feed(&request(CommandType::Write, 0, 4, 0, 512));
-    let [payload, header] = wire.session.receive_into();
-    assert_eq!((payload.len(), header.len()), (512, 28), "a payload and exactly one header");
-    drop((payload, header));
+    let room = wire.session.receive_into().map(|slice| slice.len());
+    assert_eq!(room, [512, 28], "a payload and exactly one header");
     wire.feed(&[0; 512]);
     assert_eq!(wire.session.receive_into()[1].len(), 28);
 }
