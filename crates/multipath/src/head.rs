@@ -226,12 +226,7 @@ impl<R> Head<R> {
     fn learn(&mut self, ticket: &Ticket, learned: Learned) {
         match learned {
             Learned::Nothing => {}
-            Learned::Worse(change) => {
-                if let Some(position) = self.paths.position(ticket.path) {
-                    self.selection.forget(position);
-                }
-                self.actions.extend(change.map(Action::Changed));
-            }
+            Learned::Worse(change) => self.actions.extend(change.map(Action::Changed)),
             Learned::Restored(path) => {
                 self.selection.forget_all();
                 self.changed(Change::Restored { path });
@@ -267,10 +262,8 @@ impl<R> Head<R> {
             return;
         }
         self.changed(Change::Path { path, from, to: state });
-        match state {
-            PathState::Usable(Access::Optimized) => self.selection.forget_all(),
-            PathState::Usable(Access::NonOptimized) => {}
-            PathState::Waiting | PathState::Down => self.selection.forget(position),
+        if state == PathState::Usable(Access::Optimized) {
+            self.selection.forget_all();
         }
         self.settle(now);
     }

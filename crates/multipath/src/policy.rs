@@ -94,7 +94,8 @@ impl Distances {
     }
 }
 
-/// The policy with what it remembers: for each node the position of the path that was chosen last.
+/// The policy with what it remembers: for each node the position of the path that was chosen last. That path is
+/// looked at anew each time, so one that stops being usable is left at once without being forgotten here.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Selection {
@@ -131,18 +132,13 @@ impl Selection {
         self.current.fill(None);
     }
 
-    /// The path at `position` is not to be the remembered one.
-    pub(crate) fn forget(&mut self, position: usize) {
-        for current in &mut self.current {
-            current.take_if(|current| *current == position);
-        }
-    }
-
     /// The path at `position` left the table; those behind it moved up.
     pub(crate) fn removed(&mut self, position: usize) {
-        self.forget(position);
-        for current in self.current.iter_mut().flatten() {
-            *current -= usize::from(*current > position);
+        for current in &mut self.current {
+            current.take_if(|current| *current == position);
+            if let Some(current) = current {
+                *current -= usize::from(*current > position);
+            }
         }
     }
 

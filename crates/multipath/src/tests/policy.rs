@@ -65,6 +65,19 @@ fn numa_looks_again_on_every_request_while_it_has_only_non_optimized_paths() {
 }
 
 #[test]
+fn numa_moves_to_a_nearer_path_that_joins_or_returns() {
+    let mut bench = Bench::new(with_policy(Policy::Numa));
+    add_on_node(&mut bench, 0, 1, OPTIMIZED);
+    assert_eq!(next(&mut bench, 1), [0]);
+    add_on_node(&mut bench, 1, 0, OPTIMIZED);
+    assert_eq!(next(&mut bench, 1), [1]);
+    bench.change(1, PathState::Waiting);
+    assert_eq!(next(&mut bench, 1), [0]);
+    bench.change(1, OPTIMIZED);
+    assert_eq!(next(&mut bench, 1), [1]);
+}
+
+#[test]
 fn numa_ignores_distance_for_a_path_without_node() {
     let mut bench = Bench::new(with_policy(Policy::Numa));
     add_on_node(&mut bench, 0, 5, OPTIMIZED);

@@ -240,3 +240,28 @@ fn a_busy_answer_is_not_a_failure_of_the_path() {
     assert_eq!(bench.end(1, AT_ONCE), [Start(1, 0)]);
     assert_eq!(bench.head.paths().next().unwrap().failures, 0);
 }
+
+#[test]
+fn a_failure_from_before_the_back_off_does_not_decide_the_trial() {
+    let mut bench = Bench::with_paths(quick(), &[OPTIMIZED]);
+    bench.submit(1);
+    bench.submit(2);
+    bench.end(1, Verdict::Failover);
+    assert_eq!(bench.timeout(), [Start(1, 0)], "the trial");
+    assert_eq!(bench.end(2, Verdict::Failover), []);
+    assert_eq!(bench.head.poll_timeout(), None, "the trial is still out");
+    assert_eq!(bench.end(1, Verdict::Done), [Finish(1, Outcome::Done), Start(2, 0)]);
+}
+
+#[test]
+fn numa_goes_back_to_its_path_when_the_trial_succeeds() {
+    let mut bench = Bench::with_paths(quick(), &[OPTIMIZED; 2]);
+    bench.submit(1);
+    assert_eq!(bench.end(1, Verdict::Failover), [Start(1, 1)]);
+    assert_eq!(bench.submit(2), [Start(2, 1)]);
+    bench.timeout();
+    assert_eq!(bench.submit(3), [Start(3, 0)], "the trial");
+    assert_eq!(bench.submit(4), [Start(4, 1)]);
+    bench.done(3);
+    assert_eq!(bench.submit(5), [Start(5, 0)]);
+}

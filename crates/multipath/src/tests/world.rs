@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use clock::{Duration, Instant};
 
 use crate::{
-    Action, Event, Head, Health, NoPath, Node, Options, Outcome, PathId, PathState, Ticket, Verdict,
+    Action, Change, Event, Head, Health, NoPath, Node, Options, Outcome, PathId, PathState, Ticket, Verdict,
 };
 
 #[derive(Clone, Hash)]
@@ -12,7 +12,7 @@ pub(super) struct World {
     pub(super) head: Head<u32>,
     pub(super) now: Instant,
     no_path: NoPath,
-    /// The driver's own list of paths, with how many seconds of life it does not keep.
+    /// The driver's own list of paths.
     pub(super) paths: Vec<(PathId, PathState)>,
     pub(super) in_flight: Vec<(Ticket, u32)>,
     /// Requests that the head holds; with the end of the pause if it was asked for one.
@@ -138,10 +138,7 @@ impl World {
                 self.gone = true;
                 self.removed = true;
             }
-            Action::Changed(change) => {
-                assert!(self.now >= Instant::START);
-                self.removed |= change == crate::Change::Ending;
-            }
+            Action::Changed(change) => self.removed |= change == Change::Ending,
         }
     }
 
