@@ -101,11 +101,8 @@ pub struct Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}, {} paths, {} in flight, {} parked",
-            self.policy, self.paths, self.in_flight, self.parked
-        )?;
+        let Self { policy, paths, in_flight, parked, pausing, .. } = self;
+        write!(f, "{policy}, {paths} paths, {in_flight} in flight, {parked} parked, {pausing} pausing")?;
         let Counters { failed_over, retried, no_path, .. } = self.counters;
         write!(f, ", {failed_over} failed over, {retried} retried, {no_path} without path")
     }

@@ -5,6 +5,7 @@ mod policy;
 mod removal;
 mod retry;
 mod seed_defects;
+mod status;
 mod world;
 
 use alloc::vec::Vec;
