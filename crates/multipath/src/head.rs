@@ -359,7 +359,8 @@ impl<R> Head<R> {
     fn start(&mut self, position: usize, node: Node, attempts: u32, sequence: u64, request: R) {
         self.counters.retried += u64::from(attempts > 0);
         let (path, errand) = self.paths.started(position);
-        let ticket = Ticket { path, slot: position, node, attempts: attempts + 1, sequence, errand };
+        let ticket =
+            Ticket { path, slot: position, node, attempts: attempts.saturating_add(1), sequence, errand };
         self.actions.push_back(Action::Start { path, ticket, request });
     }
 

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use clock::{Duration, Instant};
 
+use super::QUICK;
 use crate::{
     Action, Change, Event, Head, Health, NoPath, Node, Options, Outcome, PathId, PathState, Ticket, Verdict,
 };
@@ -107,17 +108,18 @@ impl World {
 
     pub(super) fn tell(&mut self, event: Event<u32>) {
         self.head.handle(self.now, event);
-        let mut started = Vec::new();
+        let (mut started, mut outcomes) = (Vec::new(), Vec::new());
         while let Some(action) = self.head.poll_action() {
-            self.take(action, &mut started);
+            self.take(action, &mut started, &mut outcomes);
         }
+        self.check_outcomes(&outcomes);
         self.check_order(&started);
         self.check_counts();
         self.check_parking();
         self.check_timers();
     }
 
-    fn take(&mut self, action: Action<u32>, started: &mut Vec<u32>) {
+    fn take(&mut self, action: Action<u32>, started: &mut Vec<u32>, outcomes: &mut Vec<Outcome>) {
         match action {
             Action::Start { path, ticket, request } => {
                 assert!(!self.gone && !self.removed, "started by a head that is going");
@@ -130,7 +132,7 @@ impl World {
             Action::Finish { request, outcome } => {
                 self.let_go(request);
                 self.finished += 1;
-                assert!(outcome != Outcome::Removed || self.is_ending(), "removed from a head that stays");
+                outcomes.push(outcome);
             }
             Action::Gone => {
                 assert!(!self.gone, "gone twice");
@@ -140,6 +142,25 @@ impl World {
             }
             Action::Changed(change) => self.removed |= change == Change::Ending,
         }
+    }
+
+    /// No request fails for want of a path while one is there or may come back by itself, or the head waits for one.
+    /// (No test here reaches the limit on parked requests.)
+    fn check_outcomes(&self, outcomes: &[Outcome]) {
+        assert!(!outcomes.contains(&Outcome::Removed) || self.is_ending(), "removed from a head that stays");
+        if !outcomes.contains(&Outcome::NoPath) {
+            return;
+        }
+        for path in self.head.paths() {
+            let hopeless = match (path.state, path.health) {
+                (PathState::Down, _) => true,
+                (PathState::Waiting, _) | (_, Health::Good { .. } | Health::TrialDue { .. }) => false,
+                (_, Health::BackedOff { length, .. } | Health::OnTrial { length }) => length >= QUICK.longest,
+            };
+            assert!(hopeless, "failed for want of a path although {path}");
+        }
+        assert!(self.no_path != NoPath::Queue, "failed although requests are to wait");
+        assert!(self.head.status().removal_at.is_none(), "failed although the head waits for a path");
     }
 
     fn is_ending(&self) -> bool {
