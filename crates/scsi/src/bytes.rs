@@ -1,5 +1,6 @@
 //! Big-endian fields, and what every parser here shares.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 /// Why bytes from outside could not be understood. It is always the sender's fault.
@@ -54,7 +55,7 @@ impl<const N: usize> fmt::Display for Ascii<N> {
     /// Without the padding; bytes that do not print show as `?`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write;
-        for &byte in self.0.trim_ascii_end().trim_suffix_zeros() {
+        for &byte in trimmed(&self.0) {
             f.write_char(if matches!(byte, b' '..=b'~') { char::from(byte) } else { '?' })?;
         }
         Ok(())
@@ -67,15 +68,35 @@ impl<const N: usize> fmt::Debug for Ascii<N> {
     }
 }
 
-trait TrimZeros {
-    fn trim_suffix_zeros(&self) -> &Self;
+/// Without the blanks and zeros at its end.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|&byte| !matches!(byte, b' ' | 0)).map_or(0, |last| last + 1);
+    &text[..end]
 }
 
-impl TrimZeros for [u8] {
-    fn trim_suffix_zeros(&self) -> &Self {
-        let end = self.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        &self[..end]
+/// A list whose length has been checked, entry by entry; `base` is where it begins in the data. An entry that
+/// runs beyond the list's end is malformed: asking for more bytes would not help.
+pub(crate) fn entries<T>(
+    list: &[u8],
+    base: usize,
+    limit: usize,
+    parse: impl Fn(&[u8]) -> Result<(T, usize), ParseError>,
+) -> Result<Vec<T>, ParseError> {
+    let mut entries = Vec::new();
+    let mut at = 0;
+    while at < list.len() {
+        if entries.len() == limit {
+            return Err(ParseError::TooMany { limit });
+        }
+        let (entry, length) = parse(&list[at..]).map_err(|error| match error {
+            ParseError::Truncated { .. } => ParseError::Malformed { byte: base + at },
+            ParseError::Malformed { byte } => ParseError::Malformed { byte: base + at + byte },
+            other => other,
+        })?;
+        entries.push(entry);
+        at += length;
     }
+    Ok(entries)
 }
 
 /// Says how many bytes are needed, if they are not there.

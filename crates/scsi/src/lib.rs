@@ -8,6 +8,9 @@
 //! cut off is [`ParseError::Truncated`] with the length to ask for, never a shorter list.
 #![no_std]
 extern crate alloc;
+#[cfg(test)]
+#[macro_use]
+extern crate std;
 
 mod bytes;
 pub mod capacity;
@@ -21,6 +24,8 @@ pub mod port_groups;
 pub mod reservations;
 mod sense;
 mod status;
+#[cfg(test)]
+mod tests;
 pub mod unmap;
 pub mod vpd;
 

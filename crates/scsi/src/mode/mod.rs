@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::bytes::{
-    ParseError, bit_at, flag, length16, need, put_u16, put_u32, put_u64, u16_at, u32_at, u64_at,
+    ParseError, bit_at, entries, flag, length16, need, put_u16, put_u32, put_u64, u16_at, u32_at, u64_at,
 };
 use crate::cdb::ModeForm;
 
@@ -76,14 +76,19 @@ impl ModeParameters {
             return Err(ParseError::Malformed { byte: 0 });
         }
         need(bytes, end)?;
-        Self::parse_select(form, &bytes[..end])
+        Self::parse_list(form, &bytes[..end])
     }
 
-    /// Understands what MODE SELECT sent: all of the bytes, because the length field is reserved there.
+    /// Understands what MODE SELECT sent: all of the bytes, because the length field is reserved there, as is the
+    /// device specific parameter.
     ///
     /// # Errors
     /// See [`ParseError`].
     pub fn parse_select(form: ModeForm, bytes: &[u8]) -> Result<Self, ParseError> {
+        Ok(Self { write_protected: false, dpo_fua: false, ..Self::parse_list(form, bytes)? })
+    }
+
+    fn parse_list(form: ModeForm, bytes: &[u8]) -> Result<Self, ParseError> {
         let header = header_length(form);
         need(bytes, header)?;
         let (medium_type, device_specific, long, length) = match form {
@@ -97,7 +102,7 @@ impl ModeParameters {
             write_protected: device_specific >> 7 & 1 == 1,
             dpo_fua: device_specific >> 4 & 1 == 1,
             block_descriptors: BlockDescriptors::parse(long, descriptors)?,
-            pages: parse_pages(pages)?,
+            pages: entries(pages, header + length, PAGES_MAX, ModePage::parse)?,
         })
     }
 
@@ -217,19 +222,6 @@ impl BlockDescriptor {
         put_u32(&mut bytes, 12, self.block_size);
         bytes
     }
-}
-
-fn parse_pages(mut rest: &[u8]) -> Result<Vec<ModePage>, ParseError> {
-    let mut pages = Vec::new();
-    while !rest.is_empty() {
-        if pages.len() == PAGES_MAX {
-            return Err(ParseError::TooMany { limit: PAGES_MAX });
-        }
-        let (page, length) = ModePage::parse(rest)?;
-        pages.push(page);
-        rest = &rest[length..];
-    }
-    Ok(pages)
 }
 
 const fn header_length(form: ModeForm) -> usize {

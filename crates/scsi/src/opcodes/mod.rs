@@ -7,7 +7,9 @@ mod tests;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::bytes::{ParseError, bit_at, flag, length16, length32, need, put_u16, put_u32, u16_at, u32_at};
+use crate::bytes::{
+    ParseError, bit_at, entries, flag, length16, length32, need, put_u16, put_u32, u16_at, u32_at,
+};
 
 /// The most commands taken from one list: all operation codes, and as many service actions again three times.
 pub const OPERATIONS_MAX: usize = 1024;
@@ -49,16 +51,7 @@ impl SupportedOperations {
             return Err(ParseError::TooMany { limit: OPERATIONS_MAX });
         }
         need(bytes, end)?;
-        let mut rest = &bytes[HEADER..end];
-        let mut operations = Vec::new();
-        while !rest.is_empty() {
-            if operations.len() == OPERATIONS_MAX {
-                return Err(ParseError::TooMany { limit: OPERATIONS_MAX });
-            }
-            let (operation, length) = SupportedOperation::parse(rest)?;
-            operations.push(operation);
-            rest = &rest[length..];
-        }
+        let operations = entries(&bytes[HEADER..end], HEADER, OPERATIONS_MAX, SupportedOperation::parse)?;
         Ok(Self { operations })
     }
 

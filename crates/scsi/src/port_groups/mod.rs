@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::bytes::{ParseError, bit_at, flag, length32, need, put_u16, put_u32, u16_at, u32_at};
+use crate::bytes::{ParseError, bit_at, entries, flag, length32, need, put_u16, put_u32, u16_at, u32_at};
 use crate::cdb::PortGroupsFormat;
 
 /// The most groups taken from one report. Arrays have two; clusters one for each node, of which the largest have
@@ -91,16 +91,8 @@ impl PortGroups {
         need(bytes, end)?;
         let bytes = &bytes[..end];
         let extended = end >= EXTENDED && bytes[4] >> 4 & 0b111 == FORMAT_EXTENDED;
-        let mut rest = &bytes[if extended { EXTENDED } else { LENGTH }..];
-        let mut groups = Vec::new();
-        while !rest.is_empty() {
-            if groups.len() == PORT_GROUPS_MAX {
-                return Err(ParseError::TooMany { limit: PORT_GROUPS_MAX });
-            }
-            let (group, length) = PortGroup::parse(rest)?;
-            groups.push(group);
-            rest = &rest[length..];
-        }
+        let start = if extended { EXTENDED } else { LENGTH };
+        let groups = entries(&bytes[start..], start, PORT_GROUPS_MAX, PortGroup::parse)?;
         Ok(Self { transition_secs: extended.then(|| bytes[5]), groups })
     }
 

@@ -8,7 +8,9 @@ mod transport_id;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::bytes::{ParseError, bit_at, flag, length32, need, put, put_u16, put_u32, u16_at, u32_at, u64_at};
+use crate::bytes::{
+    ParseError, bit_at, entries, flag, length32, need, put, put_u16, put_u32, u16_at, u32_at, u64_at,
+};
 
 pub use parameters::{MoveParameters, ReserveOutParameters, TRANSPORT_IDS_MAX};
 pub use transport_id::{ISCSI_NAME_LENGTH_MAX, TransportId};
@@ -219,16 +221,8 @@ impl FullStatus {
     /// # Errors
     /// See [`ParseError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let (generation, mut rest) = list(bytes)?;
-        let mut registrations = Vec::new();
-        while !rest.is_empty() {
-            if registrations.len() == REGISTRATIONS_MAX {
-                return Err(ParseError::TooMany { limit: REGISTRATIONS_MAX });
-            }
-            let (registration, length) = Registration::parse(rest)?;
-            registrations.push(registration);
-            rest = &rest[length..];
-        }
+        let (generation, list) = list(bytes)?;
+        let registrations = entries(list, HEADER, REGISTRATIONS_MAX, Registration::parse)?;
         Ok(Self { generation, registrations })
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::{ReservationKey, TransportId};
 use crate::bytes::{
-    ParseError, bit_at, flag, length32, need, put_u16, put_u32, put_u64, u16_at, u32_at, u64_at,
+    ParseError, bit_at, entries, flag, length32, need, put_u16, put_u32, put_u64, u16_at, u32_at, u64_at,
 };
 
 /// The most initiator ports named in one list. A host has a few; a list as long as the field allows could hold
@@ -62,17 +62,7 @@ fn initiators(bytes: &[u8]) -> Result<Vec<TransportId>, ParseError> {
     need(bytes, LIST)?;
     let end = LIST.saturating_add(u32_at(bytes, LENGTH) as usize);
     need(bytes, end)?;
-    let mut rest = &bytes[LIST..end];
-    let mut initiators = Vec::new();
-    while !rest.is_empty() {
-        if initiators.len() == TRANSPORT_IDS_MAX {
-            return Err(ParseError::TooMany { limit: TRANSPORT_IDS_MAX });
-        }
-        let (initiator, length) = TransportId::parse(rest)?;
-        initiators.push(initiator);
-        rest = &rest[length..];
-    }
-    Ok(initiators)
+    entries(&bytes[LIST..end], LIST, TRANSPORT_IDS_MAX, TransportId::parse)
 }
 
 /// The list of REGISTER AND MOVE.

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{DEVICE_ID, emit_page, page};
-use crate::bytes::{ParseError, need, put_u16, u16_at};
+use crate::bytes::{ParseError, entries, need};
 use crate::inquiry::Peripheral;
 
 /// The most designators taken from one page. A unit has a handful; a page of empty ones could hold 16,383.
@@ -21,16 +21,8 @@ impl DeviceIdPage {
     /// # Errors
     /// See [`ParseError`]: nothing of a page that is not whole is used, because half an identity is none.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let (peripheral, mut rest) = page(bytes, DEVICE_ID)?;
-        let mut designators = Vec::new();
-        while !rest.is_empty() {
-            if designators.len() == DESIGNATORS_MAX {
-                return Err(ParseError::TooMany { limit: DESIGNATORS_MAX });
-            }
-            let (designator, length) = Designator::parse(rest)?;
-            designators.push(designator);
-            rest = &rest[length..];
-        }
+        let (peripheral, list) = page(bytes, DEVICE_ID)?;
+        let designators = entries(list, HEADER, DESIGNATORS_MAX, Designator::parse)?;
         Ok(Self { peripheral, designators })
     }
 
@@ -379,11 +371,10 @@ fn name_string(bytes: &[u8]) -> DesignatorValue<'_> {
     }
 }
 
+/// A two-byte identifier behind two reserved bytes.
 fn port_field(value: u16) -> [u8; 4] {
-    let mut field = [0; 4];
-    put_u16(&mut field, 2, value);
-    debug_assert_eq!(u16_at(&field, 2), value);
-    field
+    let [high, low] = value.to_be_bytes();
+    [0, 0, high, low]
 }
 
 const HEADER: usize = 4;
