@@ -42,8 +42,10 @@ fn survives<T: PartialEq + Debug>(
     }
 }
 
+type Parser = fn(&[u8]);
+
 /// Every parser of this crate, and the first bytes that lead it beyond its header.
-const PARSERS: &[(&[u8], fn(&[u8]))] = &[
+const PARSERS: &[(&[u8], Parser)] = &[
     (&[], survives!(Cdb)),
     (&[], sense_in_both_formats),
     (&[0x70], sense_in_both_formats),
@@ -80,7 +82,7 @@ const PARSERS: &[(&[u8], fn(&[u8]))] = &[
 ];
 
 fn sense_in_both_formats(bytes: &[u8]) {
-    survives(bytes, |bytes| Sense::parse(bytes), |sense| SenseData::descriptor(sense).as_slice().to_vec());
+    survives(bytes, Sense::parse, |sense| SenseData::descriptor(sense).as_slice().to_vec());
     let Some(sense) = Sense::parse(bytes) else { return };
     let fixed = SenseData::fixed(&sense).parse().expect("fixed format always parses");
     assert_eq!((fixed.key, fixed.additional), (sense.key, sense.additional));
@@ -117,6 +119,10 @@ impl Xorshift {
         self.0 ^= self.0 << 17;
         self.0
     }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).unwrap()
+    }
 }
 
 #[test]
@@ -126,15 +132,14 @@ fn a_million_random_byte_strings_never_panic_a_parser() {
     for round in 0..1_000_000 {
         for word in bytes.as_chunks_mut::<8>().0 {
             // Small bytes make lengths that fit, so that parsers get beyond them.
-            let mask =
-                [u64::MAX, 0x1f1f_1f1f_1f1f_1f1f, 0x0303_0303_0303_0303, 0][random.next() as usize % 4];
+            let mask = [u64::MAX, 0x1f1f_1f1f_1f1f_1f1f, 0x0303_0303_0303_0303, 0][random.below(4)];
             *word = (random.next() & mask).to_be_bytes();
         }
         let (lead, parser) = PARSERS[round % PARSERS.len()];
-        if random.next() % 4 != 0 {
+        if random.below(4) != 0 {
             bytes[..lead.len()].copy_from_slice(lead);
         }
-        let length = random.next() as usize % (bytes.len() + 1);
+        let length = random.below(bytes.len() + 1);
         parser(&bytes[..length]);
     }
 }
