@@ -6,7 +6,7 @@ use multipath::PathId;
 use scsi::Lun;
 
 use crate::disk::Flight;
-use crate::survey::Question;
+use crate::question::Question;
 
 /// A command of this crate, on its way to a device server and back.
 pub type Command = scsi::Command<Context>;

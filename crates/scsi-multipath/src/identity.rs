@@ -7,6 +7,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
+use scsi::vpd::{DesignatorType, DeviceIdPage};
+
 /// What a logical unit is called, and everything else that would tell it from another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -60,6 +62,30 @@ pub enum NoIdentity {
 }
 
 impl Identity {
+    /// Takes the designators of the logical unit (association 00b) from the page and ranks them.
+    ///
+    /// # Errors
+    /// When none of them can name the logical unit.
+    pub fn from_device_id_page(page: &DeviceIdPage) -> Result<Self, NoIdentity> {
+        let mut names = Vec::new();
+        let mut why_not = NoIdentity::NoDesignator;
+        for designator in page.of_logical_unit() {
+            match Name::new(designator.kind, &designator.bytes) {
+                Ok(name) => names.push(name),
+                Err(reason) => why_not = reason,
+            }
+        }
+        Self::from_names(names).ok_or(why_not)
+    }
+
+    fn from_names(mut names: Vec<Name>) -> Option<Self> {
+        names.sort();
+        names.dedup();
+        let name = names.first()?.clone();
+        names.retain(|name| name.kind.is_globally_unique());
+        Some(Self { name, unique: names })
+    }
+
     /// The best designator: what disks are found, sorted and shown by.
     #[must_use]
     pub const fn name(&self) -> &Name {
@@ -94,6 +120,79 @@ impl NameKind {
 }
 
 impl Name {
+    fn new(kind: DesignatorType, value: &[u8]) -> Result<Self, NoIdentity> {
+        match kind {
+            DesignatorType::Naa => Self::naa(value),
+            DesignatorType::Eui64 => Self::eui64(value),
+            DesignatorType::Uuid => Self::uuid(value),
+            DesignatorType::NameString => Self::name_string(value),
+            DesignatorType::T10VendorId => Self::t10(value),
+            _ => Err(NoIdentity::NotUnique),
+        }
+    }
+
+    /// SPC, NAA designator format: the high nibble of the first byte says which.
+    fn naa(value: &[u8]) -> Result<Self, NoIdentity> {
+        let Some(first) = value.first() else { return Err(NoIdentity::NotUnique) };
+        let (kind, length) = match first >> 4 {
+            0x6 => (NameKind::Naa6, 16),
+            0x5 => (NameKind::Naa5, 8),
+            0x2 => (NameKind::Naa2, 8),
+            // 3h is locally assigned; the rest is reserved.
+            _ => return Err(NoIdentity::NotUnique),
+        };
+        // The nibble is the same in all of them: it must not make an empty value look like one.
+        let low = first & 0x0f;
+        let rest = &value[1..];
+        let blank = (low == 0 && rest.iter().all(|&byte| byte == 0x00))
+            || (low == 0x0f && rest.iter().all(|&byte| byte == 0xff));
+        Self::accept(kind, value, value.len() == length && !blank)
+    }
+
+    /// SPC, EUI-64 based designator format: 8, 12 or 16 bytes.
+    fn eui64(value: &[u8]) -> Result<Self, NoIdentity> {
+        let kind = match value.len() {
+            16 => NameKind::Eui64Length16,
+            12 => NameKind::Eui64Length12,
+            _ => NameKind::Eui64Length8,
+        };
+        let fits = matches!(value.len(), 8 | 12 | 16);
+        Self::accept(kind, value, fits && !is_blank(value))
+    }
+
+    /// SPC, UUID identifier: 10h, a reserved byte, the UUID.
+    fn uuid(value: &[u8]) -> Result<Self, NoIdentity> {
+        match value {
+            [0x10, _, uuid @ ..] => {
+                Self::accept(NameKind::Uuid, uuid, uuid.len() == UUID_LENGTH && !is_blank(uuid))
+            }
+            _ => Err(NoIdentity::Unusable(NameKind::Uuid)),
+        }
+    }
+
+    /// SPC, SCSI name string: UTF-8, padded with NULs.
+    fn name_string(value: &[u8]) -> Result<Self, NoIdentity> {
+        let value = without_padding(value);
+        let known = NAME_STRING_PREFIXES
+            .iter()
+            .any(|prefix| value.len() > prefix.len() && value[..prefix.len()].eq_ignore_ascii_case(prefix));
+        Self::accept(NameKind::NameString, value, known && is_printable(value))
+    }
+
+    /// SPC, T10 vendor ID based: eight bytes of vendor, then what the vendor likes.
+    fn t10(value: &[u8]) -> Result<Self, NoIdentity> {
+        let value = without_padding(value);
+        let usable = value.len() > T10_VENDOR_LENGTH
+            && is_printable(value)
+            && !value[..T10_VENDOR_LENGTH].iter().all(|&byte| byte == b' ')
+            && !value[T10_VENDOR_LENGTH..].iter().all(|&byte| matches!(byte, b' ' | b'0'));
+        Self::accept(NameKind::T10Vendor, value, usable)
+    }
+
+    fn accept(kind: NameKind, value: &[u8], usable: bool) -> Result<Self, NoIdentity> {
+        if usable { Ok(Self { kind, value: value.into() }) } else { Err(NoIdentity::Unusable(kind)) }
+    }
+
     #[must_use]
     pub const fn kind(&self) -> NameKind {
         self.kind
@@ -104,6 +203,24 @@ impl Name {
     pub const fn is_weak(&self) -> bool {
         !self.kind.is_globally_unique()
     }
+}
+
+const UUID_LENGTH: usize = 16;
+const T10_VENDOR_LENGTH: usize = 8;
+/// SPC, SCSI name string designator format: what makes one unique in the world.
+const NAME_STRING_PREFIXES: [&[u8]; 3] = [b"naa.", b"eui.", b"iqn."];
+
+fn is_blank(value: &[u8]) -> bool {
+    value.iter().all(|&byte| byte == 0x00) || value.iter().all(|&byte| byte == 0xff)
+}
+
+fn is_printable(value: &[u8]) -> bool {
+    core::str::from_utf8(value).is_ok_and(|text| !text.is_empty() && !text.chars().any(char::is_control))
+}
+
+fn without_padding(value: &[u8]) -> &[u8] {
+    let end = value.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    &value[..end]
 }
 
 impl fmt::Display for Name {

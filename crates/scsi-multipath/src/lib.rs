@@ -11,14 +11,18 @@ mod command;
 mod disk;
 mod disposition;
 mod identity;
+mod question;
 mod survey;
 mod unit;
 
 pub use command::{Command, Context, Issuer};
-pub use disk::{Action, Disk, Event, Feature, Options, PathView, Reason, Report};
-pub use disposition::{CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then};
+pub use disk::{Action, Disk, Event, Feature, Options, PathView, RETRIES_MAX, Reason, Report};
+pub use disposition::{
+    CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then, disposition,
+};
 pub use identity::{Identity, Name, NameKind, NoIdentity};
-pub use survey::{Rejection, Summary, Survey, SurveyAction, SurveyError, SurveyEvent};
+pub use question::Question;
+pub use survey::{CONCURRENCY, LUNS_MAX, Rejection, Summary, Survey, SurveyAction, SurveyError, SurveyEvent};
 pub use unit::{
     AccessState, Addressing, Capacity, Contradiction, Limits, Port, Provisioning, Unit, path_state,
 };

@@ -1,22 +1,47 @@
-use crate::{Command, Failure, NoIdentity, Unit};
+//! Which logical units a nexus reaches, and what they are.
+//!
+//! One survey for each nexus that was logged in to: REPORT LUNS, then for each logical unit its identity, its
+//! capacity and whatever else a disk has to know. Nothing is written.
+
+mod draft;
+
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::fmt;
+
 use clock::Instant;
-use scsi::{Ending, Lun};
+use scsi::inquiry::DeviceType;
+use scsi::luns::LunList;
+use scsi::{CommandId, Ending, Lun, ParseError};
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Question;
+use crate::command::{Command, Kind};
+use crate::disposition::Failure;
+use crate::identity::NoIdentity;
+use crate::question::{Answer, Asking, Question};
+use crate::unit::Unit;
+use draft::{Draft, Next};
 
+/// Finds the logical units behind one nexus.
 #[derive(Debug)]
 pub struct Survey {
-    only: Option<Vec<Lun>>,
+    stage: Stage,
+    /// Logical units still to be looked at.
+    waiting: VecDeque<Lun>,
+    /// Those that are being looked at; at most [`CONCURRENCY`].
+    examinations: Vec<Examination>,
+    summary: Summary,
+    next_id: u32,
+    actions: VecDeque<SurveyAction>,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum SurveyEvent {
     Start,
+    /// A command of this survey came back.
     Ended(Command, Ending),
+    /// The time that [`Survey::poll_timeout`] named has come.
     Timeout,
 }
 
@@ -39,36 +64,348 @@ pub enum SurveyAction {
     /// Comes once, last.
     Done(Result<Summary, SurveyError>),
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+
+/// How many logical units there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub found: usize,
     pub rejected: usize,
+    /// Not looked at, because there are more than [`LUNS_MAX`].
+    pub left_out: usize,
 }
-#[derive(Clone, Debug, PartialEq, Eq)]
+
+/// Why a survey came to no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SurveyError {
     NexusLost,
+    /// REPORT LUNS was answered with a failure.
+    List(Failure),
+    /// REPORT LUNS was answered with what is no list.
+    MalformedList(ParseError),
 }
-#[derive(Clone, Debug, PartialEq, Eq)]
+
+/// Why a logical unit does not become a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     NotPresent,
+    NotADisk(DeviceType),
     NoIdentity(NoIdentity),
-    Failed(Failure),
+    /// In bytes.
+    BlockSize(u32),
+    /// The device server fails a question that has to be answered.
+    Failed {
+        question: Question,
+        failure: Failure,
+    },
+    /// The device server refuses a question that has to be answered.
+    Refused {
+        question: Question,
+    },
+    /// Its answer makes no sense.
+    Malformed {
+        question: Question,
+        error: ParseError,
+    },
+}
+
+/// Logical units looked at in one survey: as many as the largest arrays show one host.
+pub const LUNS_MAX: usize = 4096;
+/// Logical units looked at at the same time: enough to hide the round trips, few enough for any target's queue.
+pub const CONCURRENCY: usize = 8;
+
+#[derive(Debug)]
+enum Stage {
+    /// Not started; with the logical units to look at, if not all.
+    Idle {
+        only: Option<Vec<Lun>>,
+    },
+    Listing(Asking, Turn),
+    Examining,
+    Done,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    /// The question is out.
+    Theirs,
+    /// The question is asked again then.
+    Ours(Instant),
+}
+
+/// What is being found out about one logical unit.
+#[derive(Debug)]
+struct Examination {
+    lun: Lun,
+    draft: Draft,
+    asking: Asking,
+    turn: Turn,
+}
+
+impl Default for Survey {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Survey {
-    pub fn new() -> Self {
-        Self { only: None }
+    /// A survey of everything that the target reports.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::with(None)
     }
-    pub fn for_luns(luns: Vec<Lun>) -> Self {
-        Self { only: Some(luns) }
+
+    /// A survey of these logical units only, whether or not the target reports them; [`LUNS_MAX`] at most.
+    #[must_use]
+    pub const fn for_luns(luns: Vec<Lun>) -> Self {
+        Self::with(Some(luns))
     }
-    pub fn handle(&mut self, _now: Instant, _event: SurveyEvent) {
-        let _ = &self.only;
+
+    const fn with(only: Option<Vec<Lun>>) -> Self {
+        Self {
+            stage: Stage::Idle { only },
+            waiting: VecDeque::new(),
+            examinations: Vec::new(),
+            summary: Summary { found: 0, rejected: 0, left_out: 0 },
+            next_id: 0,
+            actions: VecDeque::new(),
+        }
     }
+
+    /// Says what happened. Drain [`Survey::poll_action`] afterwards.
+    pub fn handle(&mut self, now: Instant, event: SurveyEvent) {
+        match event {
+            SurveyEvent::Start => self.start(),
+            SurveyEvent::Ended(command, ending) => self.ended(now, &command, &ending),
+            SurveyEvent::Timeout => self.ask_again(now),
+        }
+        self.advance();
+    }
+
+    /// What to do next, in order; `None` when all is done.
     pub fn poll_action(&mut self) -> Option<SurveyAction> {
-        None
+        self.actions.pop_front()
     }
+
+    /// When to call [`Survey::handle`] with [`SurveyEvent::Timeout`].
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let listing = match &self.stage {
+            Stage::Listing(_, turn) => turn.ours(),
+            _ => None,
+        };
+        self.examinations.iter().filter_map(|examination| examination.turn.ours()).chain(listing).min()
+    }
+
+    fn start(&mut self) {
+        let Stage::Idle { only } = &mut self.stage else { return };
+        if let Some(luns) = only.take() {
+            self.examine(luns);
+        } else {
+            let asking = Asking::new(Question::LogicalUnits);
+            self.actions.push_back(send(&mut self.next_id, LIST_LUN, &asking));
+            self.stage = Stage::Listing(asking, Turn::Theirs);
+        }
+    }
+
+    fn ended(&mut self, now: Instant, command: &Command, ending: &Ending) {
+        let Kind::Survey { lun, question } = command.context.0 else {
+            debug_assert!(false, "a command of a disk came back to a survey");
+            return;
+        };
+        match question {
+            Question::LogicalUnits => self.list_ended(now, command, ending),
+            _ => self.examination_ended(now, lun, command, ending),
+        }
+    }
+
+    fn list_ended(&mut self, now: Instant, command: &Command, ending: &Ending) {
+        let Stage::Listing(asking, turn) = &mut self.stage else { return };
+        match asking.answer(now, ending) {
+            Answer::Again(at) => *turn = Turn::Ours(at),
+            Answer::Lost => self.finish(Err(SurveyError::NexusLost)),
+            // A target without REPORT LUNS, older than SPC-3, has logical unit 0 (SPC-2, 7.20).
+            Answer::Refused => self.examine(Vec::from([LIST_LUN])),
+            Answer::Failed(failure) => self.finish(Err(SurveyError::List(failure))),
+            Answer::Data(length) => match LunList::parse(&command.data()[..length]) {
+                Ok(list) => self.examine(list.luns),
+                Err(ParseError::Truncated { needed, .. }) if asking.enlarge(needed) => {
+                    *turn = Turn::Ours(now);
+                    self.ask_again(now);
+                }
+                Err(error) => self.finish(Err(SurveyError::MalformedList(error))),
+            },
+        }
+    }
+
+    fn examine(&mut self, mut luns: Vec<Lun>) {
+        luns.retain(|lun| !lun.is_well_known());
+        luns.sort_unstable();
+        luns.dedup();
+        self.summary.left_out = luns.len().saturating_sub(LUNS_MAX);
+        luns.truncate(LUNS_MAX);
+        self.waiting = luns.into();
+        self.stage = Stage::Examining;
+    }
+
+    fn examination_ended(&mut self, now: Instant, lun: Lun, command: &Command, ending: &Ending) {
+        let Some(position) = self.examinations.iter().position(|examination| examination.lun == lun) else {
+            return;
+        };
+        let examination = &mut self.examinations[position];
+        match examination.answered(now, command, ending) {
+            Step::Ask => {
+                examination.turn = Turn::Ours(now);
+                self.ask_again(now);
+            }
+            Step::Wait(at) => examination.turn = Turn::Ours(at),
+            Step::Lost => self.finish(Err(SurveyError::NexusLost)),
+            Step::Reject(reason) => {
+                self.examinations.swap_remove(position);
+                self.summary.rejected += 1;
+                self.actions.push_back(SurveyAction::Rejected { lun, reason });
+            }
+            Step::Found(unit) => {
+                self.examinations.swap_remove(position);
+                self.summary.found += 1;
+                self.actions.push_back(SurveyAction::Found { lun, unit });
+            }
+        }
+    }
+
+    /// Sends every question whose pause is over.
+    fn ask_again(&mut self, now: Instant) {
+        let listing = match &mut self.stage {
+            Stage::Listing(asking, turn) => Some((LIST_LUN, &*asking, turn)),
+            _ => None,
+        };
+        let examinations = self.examinations.iter_mut().map(|it| (it.lun, &it.asking, &mut it.turn));
+        for (lun, asking, turn) in listing.into_iter().chain(examinations) {
+            if turn.is_due(now) {
+                *turn = Turn::Theirs;
+                self.actions.push_back(send(&mut self.next_id, lun, asking));
+            }
+        }
+    }
+
+    /// Begins as many examinations as there is room for, and ends when none is left.
+    fn advance(&mut self) {
+        if !matches!(self.stage, Stage::Examining) {
+            return;
+        }
+        while self.examinations.len() < CONCURRENCY
+            && let Some(lun) = self.waiting.pop_front()
+        {
+            let examination = Examination::new(lun);
+            self.actions.push_back(send(&mut self.next_id, lun, &examination.asking));
+            self.examinations.push(examination);
+        }
+        if self.examinations.is_empty() {
+            self.finish(Ok(self.summary));
+        }
+    }
+
+    fn finish(&mut self, result: Result<Summary, SurveyError>) {
+        self.stage = Stage::Done;
+        self.waiting.clear();
+        self.examinations.clear();
+        self.actions.push_back(SurveyAction::Done(result));
     }
 }
+
+/// Where REPORT LUNS goes: a target answers it for logical unit 0 even if there is none (SPC, REPORT LUNS).
+const LIST_LUN: Lun = Lun([0; 8]);
+/// Command ids of surveys: disks use those with a path id in the upper half, which never is this.
+const SURVEY_IDS: u64 = 0xffff_ffff << 32;
+
+fn send(next_id: &mut u32, lun: Lun, asking: &Asking) -> SurveyAction {
+    *next_id = next_id.wrapping_add(1);
+    let id = CommandId(SURVEY_IDS | u64::from(*next_id));
+    SurveyAction::Send { lun, command: asking.command(id, Kind::Survey { lun, question: asking.question }) }
+}
+
+/// What an examination does next.
+enum Step {
+    Ask,
+    Wait(Instant),
+    Found(Box<Unit>),
+    Reject(Rejection),
+    Lost,
+}
+
+impl Examination {
+    fn new(lun: Lun) -> Self {
+        Self { lun, draft: Draft::default(), asking: Asking::new(Question::Standard), turn: Turn::Theirs }
+    }
+
+    fn answered(&mut self, now: Instant, command: &Command, ending: &Ending) -> Step {
+        let question = self.asking.question;
+        let next = match self.asking.answer(now, ending) {
+            Answer::Again(at) => return Step::Wait(at),
+            Answer::Lost => return Step::Lost,
+            Answer::Refused => self.draft.refused(question),
+            Answer::Failed(failure) => self.draft.failed(question, failure),
+            Answer::Data(length) => match self.draft.learn(question, &command.data()[..length]) {
+                Ok(next) => next,
+                Err(ParseError::Truncated { needed, .. }) if self.asking.enlarge(needed) => {
+                    return Step::Ask;
+                }
+                Err(error) => self.draft.malformed(question, error),
+            },
+        };
+        match next {
+            Next::Ask(question) => {
+                self.asking = Asking::new(question);
+                Step::Ask
+            }
+            Next::Reject(reason) => Step::Reject(reason),
+            Next::Complete => match core::mem::take(&mut self.draft).into_unit() {
+                Some(unit) => Step::Found(Box::new(unit)),
+                None => Step::Reject(Rejection::NoIdentity(NoIdentity::NoPage)),
+            },
+        }
+    }
+}
+
+impl Turn {
+    const fn ours(self) -> Option<Instant> {
+        match self {
+            Self::Ours(at) => Some(at),
+            Self::Theirs => None,
+        }
+    }
+
+    fn is_due(self, now: Instant) -> bool {
+        self.ours().is_some_and(|at| at <= now)
+    }
+}
+
+impl fmt::Display for SurveyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NexusLost => f.write_str("the connection to the target was lost"),
+            Self::List(failure) => write!(f, "the target fails REPORT LUNS: {failure}"),
+            Self::MalformedList(error) => write!(f, "the target answers REPORT LUNS with no list: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for SurveyError {}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPresent => f.write_str("there is no such logical unit"),
+            Self::NotADisk(kind) => write!(f, "it is no disk but {kind:?}"),
+            Self::NoIdentity(reason) => write!(f, "it has no identity: {reason}"),
+            Self::BlockSize(size) => write!(f, "blocks of {size} bytes cannot be served"),
+            Self::Failed { question, failure } => write!(f, "it fails {question}: {failure}"),
+            Self::Refused { question } => write!(f, "it does not know {question}"),
+            Self::Malformed { question, error } => {
+                write!(f, "its answer to {question} is malformed: {error}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for Rejection {}

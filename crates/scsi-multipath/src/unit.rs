@@ -6,6 +6,11 @@ use core::fmt;
 use block::WriteCache;
 use clock::Duration;
 use multipath::{Access, PathState};
+use scsi::capacity::ProtectionType;
+use scsi::inquiry::DeviceType;
+
+pub use scsi::port_groups::AccessState;
+use scsi::port_groups::PortGroups;
 
 use crate::identity::{Identity, Name};
 
@@ -47,10 +52,7 @@ pub struct Capacity {
     pub block_size: u32,
     /// Of the medium, in bytes; at least `block_size`.
     pub physical_block_size: u32,
-    /// Protection information: type 1, 2 or 3, or none.
-    pub protection: Option<u8>,
-    /// Thin provisioning is managed (LBPME).
-    pub thin: bool,
+    pub protection: ProtectionType,
     /// Unmapped blocks read as zeros (LBPRZ).
     pub unmapped_reads_zero: bool,
 }
@@ -72,6 +74,7 @@ pub struct Limits {
     /// Blocks that one UNMAP may name; without it UNMAP is not used.
     pub unmap_max: Option<u32>,
     pub unmap_granularity: Option<u32>,
+    /// The first block that starts a unit of `unmap_granularity`.
     pub unmap_alignment: u32,
     /// Blocks that one WRITE SAME may name.
     pub write_same_max: Option<u64>,
@@ -100,6 +103,10 @@ pub enum Contradiction {
         ours: Name,
         theirs: Name,
     },
+    /// It has no name any more.
+    Nameless {
+        ours: Name,
+    },
     /// The names agree and another globally unique designator differs.
     Designator {
         ours: Name,
@@ -120,8 +127,8 @@ pub enum Contradiction {
         theirs: u64,
     },
     Protection {
-        ours: Option<u8>,
-        theirs: Option<u8>,
+        ours: ProtectionType,
+        theirs: ProtectionType,
     },
     /// Not about the unit: the disk takes no more paths ([`multipath::PATHS_MAX`]), or knows the id already.
     NoRoom,
@@ -139,7 +146,10 @@ impl Unit {
         if other.device_type != self.device_type {
             return Err(Contradiction::DeviceType { ours: other.device_type, theirs: self.device_type });
         }
-        Ok(())
+        match (&other.capacity, &self.capacity) {
+            (Some(ours), Some(theirs)) => ours.join(theirs),
+            _ => Ok(()),
+        }
     }
 
     /// What the access state means for choosing the path.
@@ -149,7 +159,49 @@ impl Unit {
     }
 }
 
+impl Port {
+    /// What the port groups of the device say of this port: by its group, or by the group that lists the port.
+    #[must_use]
+    pub fn access(&self, groups: &PortGroups) -> Option<AccessState> {
+        let by_group = self.group.and_then(|id| groups.group(id));
+        let lists = |port: u16| groups.groups.iter().find(|group| group.ports.contains(&port));
+        by_group.or_else(|| self.relative.and_then(lists)).map(|group| group.state)
+    }
+}
+
+/// How long an implicit transition may take, if the device says (RTPG, extended header); zero means that it
+/// does not.
+pub(crate) fn transition_max(groups: &PortGroups) -> Option<Duration> {
+    groups.transition_secs.filter(|&secs| secs != 0).map(|secs| Duration::from_secs(secs.into()))
+}
+
 impl Capacity {
+    /// What a device server says, if a disk can be made of it.
+    ///
+    /// # Errors
+    /// The block size in bytes that cannot be served.
+    pub(crate) fn new(said: &scsi::capacity::Capacity) -> Result<Self, u32> {
+        let block_size = said.block_size;
+        if !block_size.is_power_of_two() || !(BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&block_size) {
+            return Err(block_size);
+        }
+        Ok(Self {
+            blocks: said.last.0.saturating_add(1),
+            block_size,
+            physical_block_size: block_size.saturating_mul(1 << said.physical_block_exponent),
+            protection: said.protection,
+            unmapped_reads_zero: said.unmapped_reads_zero,
+        })
+    }
+
+    fn join(&self, theirs: &Self) -> Result<(), Contradiction> {
+        self.same_format(theirs)?;
+        if self.blocks != theirs.blocks {
+            return Err(Contradiction::Blocks { ours: self.blocks, theirs: theirs.blocks });
+        }
+        Ok(())
+    }
+
     /// What may never differ between paths, nor change under a live disk.
     pub(crate) fn same_format(&self, theirs: &Self) -> Result<(), Contradiction> {
         if self.block_size != theirs.block_size {
@@ -168,6 +220,10 @@ impl Capacity {
     }
 }
 
+/// Smaller blocks than these, exports cannot express; larger ones no page cache takes.
+const BLOCK_SIZE_MIN: u32 = 512;
+const BLOCK_SIZE_MAX: u32 = 64 << 10;
+
 /// Whether two identities name one logical unit.
 pub(crate) fn same_identity(ours: &Identity, theirs: &Identity) -> Result<(), Contradiction> {
     if ours.name() != theirs.name() {
@@ -183,9 +239,9 @@ pub(crate) fn same_identity(ours: &Identity, theirs: &Identity) -> Result<(), Co
 #[must_use]
 pub const fn path_state(access: AccessState) -> PathState {
     match access {
-        AccessState::ActiveOptimized => PathState::Usable(Access::Optimized),
+        AccessState::Optimized => PathState::Usable(Access::Optimized),
         // LBA dependent: every block can be read and written on it, some of them less well.
-        AccessState::ActiveNonOptimized | AccessState::LbaDependent => {
+        AccessState::NonOptimized | AccessState::LogicalBlockDependent => {
             PathState::Usable(Access::NonOptimized)
         }
         AccessState::Transitioning => PathState::Waiting,
@@ -197,36 +253,18 @@ pub const fn path_state(access: AccessState) -> PathState {
 
 impl fmt::Display for Contradiction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protection = |kind: &Option<u8>| kind.unwrap_or(0);
         match self {
             Self::Name { ours, theirs } => write!(f, "it is {theirs}, not {ours}"),
+            Self::Nameless { ours } => write!(f, "it shows no identity any more, and was {ours}"),
             Self::Designator { ours, theirs } => {
                 write!(f, "same name, but its {} is {theirs}, not {ours}", ours.kind())
             }
             Self::DeviceType { ours, theirs } => write!(f, "device type {theirs:?}, not {ours:?}"),
             Self::BlockSize { ours, theirs } => write!(f, "blocks of {theirs} bytes, not {ours}"),
             Self::Blocks { ours, theirs } => write!(f, "{theirs} blocks, not {ours}"),
-            Self::Protection { ours, theirs } => {
-                write!(f, "protection type {}, not {}", protection(theirs), protection(ours))
-            }
+            Self::Protection { ours, theirs } => write!(f, "protection {theirs:?}, not {ours:?}"),
             Self::NoRoom => f.write_str("the disk takes no more paths"),
             Self::Ending => f.write_str("the disk is going away"),
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessState {
-    ActiveOptimized,
-    ActiveNonOptimized,
-    LbaDependent,
-    Standby,
-    Unavailable,
-    Offline,
-    Transitioning,
-    Reserved(u8),
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceType {
-    DirectAccess,
 }

@@ -1,54 +1,358 @@
-mod event;
-mod report;
-use crate::{AccessState, Identity};
-use block::Geometry;
-use clock::Instant;
-pub use event::{Action, Event};
-use multipath::{PathStatus, Status};
-pub use report::{Feature, Reason, Report};
+//! One disk out of the paths to one logical unit.
+//!
+//! Requests of exports become commands; the head chooses their paths; [`crate::disposition`] says what their
+//! endings mean. The disk itself asks questions (probes) about a path when an ending puts it in doubt.
 
-#[derive(Debug)]
-pub(crate) struct Flight;
+mod complete;
+mod event;
+mod features;
+mod path;
+mod paths;
+mod plan;
+mod probe;
+mod report;
+mod work;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use block::{Error, Geometry, Operation, Request, WriteCache};
+use clock::{Duration, Instant};
+use multipath::{Change, Head, NoPath, Node, PathId, PathState, PathStatus, Status, Ticket};
+use scsi::{CommandId, TaskAttribute};
+
+use crate::command::{Command, Context, Kind};
+use crate::identity::Identity;
+use crate::unit::Unit;
+use features::{Features, Missing};
+use path::Path;
+use work::{Said, Step, Work};
+
+pub use event::{Action, Event};
+pub use report::{Feature, Reason, Report};
+pub(crate) use work::Flight;
 
 /// Settings of a disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub head: multipath::Options,
 }
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { head: multipath::Options { retries_max: RETRIES_MAX, ..multipath::Options::default() } }
+    }
+}
+
+/// Re-sends of one command: enough to sit out a minute of long work at [`crate::Retry`]'s pace, and then some.
+pub const RETRIES_MAX: u32 = 64;
+
+/// One logical unit as a disk: its paths, and the requests that are on their way.
+#[derive(Debug)]
+pub struct Disk {
+    identity: Identity,
+    head: Head<Work>,
+    paths: Vec<Path>,
+    /// What all paths can do; what they could when there were any, while there are none.
+    features: Option<Features>,
+    missing: Missing,
+    geometry: Option<Geometry>,
+    cache: Cache,
+    life: Life,
+    /// Requests that were taken and not finished.
+    requests: usize,
+    /// Questions of the disk's own that are out.
+    probes_out: usize,
+    next_id: u32,
+    /// When paths that are down for their access state are asked about it again.
+    access_poll: Option<Instant>,
+    /// The earliest of all that the disk itself waits for.
+    deadline: Option<Instant>,
+    /// What was last reported of failed requests, and when.
+    complained: Option<(crate::Failure, Instant)>,
+    actions: VecDeque<Action>,
+}
+
+/// Which acknowledged writes may sit in a volatile cache.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cache {
+    /// Writes acknowledged, ever.
+    acknowledged: u64,
+    /// How many of them the last good flush covered.
+    flushed: u64,
+    /// The device lost its cache since; the next flush says so.
+    is_lost: bool,
+}
+
+/// Where the disk is in its life. It goes one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// Takes nothing new; waits for what is there, until then.
+    Draining {
+        until: Instant,
+    },
+    /// The last flush is on its way, until then.
+    Flushing {
+        until: Instant,
+    },
+    /// The head is going away, whoever told it so.
+    Ending,
+    /// The head is gone; questions are still out.
+    HeadGone,
+    Gone,
+}
+
+/// How long a shutdown waits for requests to finish before those that wait for a path are failed.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 
 /// One path, as seen now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathView {
     pub status: PathStatus,
-    pub access: AccessState,
+    pub access: crate::AccessState,
     pub port: crate::Port,
 }
 
-#[derive(Debug)]
-pub struct Disk {
-    identity: Identity,
-}
 impl Disk {
-    pub fn new(identity: Identity, _options: Options) -> Self {
-        Self { identity }
+    /// A disk without paths. `identity` is what the first unit found shows; every path has to show the same.
+    #[must_use]
+    pub fn new(identity: Identity, options: Options) -> Self {
+        let mut actions = VecDeque::new();
+        if identity.name().is_weak() {
+            actions.push_back(Action::Report(Report::WeakName { name: identity.name().clone() }));
+        }
+        Self {
+            identity,
+            head: Head::new(options.head),
+            paths: Vec::new(),
+            features: None,
+            missing: Missing::default(),
+            geometry: None,
+            cache: Cache::default(),
+            life: Life::Open,
+            requests: 0,
+            probes_out: 0,
+            next_id: 0,
+            access_poll: None,
+            deadline: None,
+            complained: None,
+            actions,
+        }
     }
-    pub fn handle(&mut self, _now: Instant, _event: Event) {}
+
+    /// Says what happened. Drain [`Disk::poll_action`] afterwards. `now` must not go backwards.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Block(request, node) => self.admit(now, request, node),
+            Event::Ended(command, ending) => self.ended(now, command, &ending),
+            Event::PathFound { path, node, unit } => self.path_found(now, path, node, unit),
+            Event::PathLost { path } => self.path_lost(now, path),
+            Event::PathRemoved { path } => self.path_removed(now, path),
+            Event::Access { path, state } => self.access_changed(now, path, state),
+            Event::SetPolicy(policy) => self.head.handle(now, multipath::Event::SetPolicy(policy)),
+            Event::SetNoPath(no_path) => self.head.handle(now, multipath::Event::SetNoPath(no_path)),
+            Event::SetDelayedRemoval(delay) => {
+                self.head.handle(now, multipath::Event::SetDelayedRemoval(delay));
+            }
+            Event::Shutdown => self.shut_down(now),
+            Event::Timeout => {
+                if self.head.poll_timeout().is_some_and(|at| at <= now) {
+                    self.head.handle(now, multipath::Event::Timeout);
+                }
+                self.tend(now);
+            }
+        }
+        self.follow_head(now);
+    }
+
+    /// What to do next, in order; `None` when all is done.
     pub fn poll_action(&mut self) -> Option<Action> {
-        None
+        self.actions.pop_front()
     }
+
+    /// When to call [`Disk::handle`] with [`Event::Timeout`].
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        [self.head.poll_timeout(), self.deadline].into_iter().flatten().min()
     }
-    pub fn identity(&self) -> &Identity {
+
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
         &self.identity
     }
-    pub fn geometry(&self) -> Option<Geometry> {
-        None
+
+    /// None before the first path has joined.
+    #[must_use]
+    pub const fn geometry(&self) -> Option<Geometry> {
+        self.geometry
     }
+
+    #[must_use]
     pub fn status(&self) -> Status {
-        multipath::Head::<()>::new(multipath::Options::default()).status()
+        self.head.status()
     }
+
+    /// The paths in order of arrival.
     pub fn paths(&self) -> impl Iterator<Item = PathView> {
-        core::iter::empty()
+        self.head.paths().filter_map(|status| {
+            let unit = self.unit(status.id)?;
+            Some(PathView { status, access: unit.access, port: unit.port })
+        })
+    }
+
+    /// What a path showed last.
+    #[must_use]
+    pub fn unit(&self, path: PathId) -> Option<&Unit> {
+        self.paths.iter().find(|known| known.id == path).map(|known| &*known.unit)
+    }
+
+    /// Requests that were taken and not finished.
+    #[must_use]
+    pub const fn requests(&self) -> usize {
+        self.requests
+    }
+
+    fn admit(&mut self, now: Instant, request: Request, node: Node) {
+        if self.life != Life::Open {
+            return self.actions.push_back(Action::Finish(request, Err(Error::Shutdown)));
+        }
+        // Exports learn the geometry before they can ask for anything.
+        let Some(features) = &self.features else {
+            return self.actions.push_back(Action::Finish(request, Err(Error::Io)));
+        };
+        match plan::admit(features, &request) {
+            Err(error) => self.actions.push_back(Action::Finish(request, Err(error))),
+            Ok(None) => self.actions.push_back(Action::Finish(request, Ok(()))),
+            Ok(Some(step)) => {
+                let mut work = Work::new(request, node, step);
+                work.covers = self.cache.acknowledged;
+                self.requests += 1;
+                self.submit(now, work);
+            }
+        }
+    }
+
+    /// Cuts the next piece of a request and gives it to the head.
+    fn submit(&mut self, now: Instant, mut work: Work) {
+        let Some(features) = &self.features else {
+            debug_assert!(false, "a request was admitted by its features");
+            return;
+        };
+        plan::cut(features, &mut work);
+        work.said = Said::Nothing;
+        self.head.handle(now, multipath::Event::Submit { node: work.node, request: work });
+    }
+
+    /// Does what the head wants done, until it wants nothing more.
+    fn follow_head(&mut self, now: Instant) {
+        while let Some(action) = self.head.poll_action() {
+            match action {
+                multipath::Action::Start { path, ticket, request } => self.start(path, ticket, request),
+                multipath::Action::Finish { request, outcome } => self.piece_ended(now, request, outcome),
+                multipath::Action::Gone => self.life = Life::HeadGone,
+                multipath::Action::Changed(change) => self.head_changed(change),
+            }
+        }
+        self.wind_down(now);
+    }
+
+    fn start(&mut self, path: PathId, ticket: Ticket, mut work: Work) {
+        let command = Command {
+            id: self.take_id(path),
+            cdb: work.piece.cdb,
+            attribute: TaskAttribute::Simple,
+            transfer: work.piece.transfer,
+            buffer: core::mem::take(&mut work.buffer),
+            context: Context(Kind::Disk { path, flight: Flight::Work { work, ticket } }),
+        };
+        self.actions.push_back(Action::Start { path, command });
+    }
+
+    /// Unique on the path's transport: other disks on it have other paths.
+    const fn take_id(&mut self, path: PathId) -> CommandId {
+        self.next_id = self.next_id.wrapping_add(1);
+        CommandId((path.0 as u64) << 32 | self.next_id as u64)
+    }
+
+    fn head_changed(&mut self, change: Change) {
+        match change {
+            // Reported by the disk itself, with the reason.
+            Change::PathAdded { .. } | Change::Path { .. } | Change::PathRemoved { .. } => {}
+            Change::Ending => {
+                self.life = Life::Ending;
+                self.report(Report::Head(change));
+            }
+            _ => self.report(Report::Head(change)),
+        }
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        if self.life != Life::Open {
+            return;
+        }
+        self.life = Life::Draining { until: now + SHUTDOWN_MAX };
+        // Nobody waits for a path to return any more.
+        self.head.handle(now, multipath::Event::SetNoPath(NoPath::Fail));
+        self.tend(now);
+    }
+
+    /// Goes on with a shutdown as far as it can.
+    fn wind_down(&mut self, now: Instant) {
+        let idle = self.requests == 0;
+        match self.life {
+            Life::Draining { until } if idle && self.wants_last_flush() => {
+                self.life = Life::Flushing { until };
+                self.requests += 1;
+                self.submit(now, Work::last_flush(self.cache.acknowledged));
+            }
+            Life::Draining { until } | Life::Flushing { until } if idle || until <= now => {
+                self.life = Life::Ending;
+                self.head.handle(now, multipath::Event::Remove);
+            }
+            Life::HeadGone if self.probes_out == 0 => {
+                self.life = Life::Gone;
+                self.deadline = None;
+                return self.actions.push_back(Action::Gone);
+            }
+            _ => return,
+        }
+        self.follow_head(now);
+    }
+
+    fn wants_last_flush(&self) -> bool {
+        let way = self.features.and_then(|features| plan::step(&features, &Operation::Flush).ok().flatten());
+        let usable = self.paths.iter().any(|path| path.told != PathState::Down);
+        way == Some(Step::Synchronize) && self.cache.holds_writes() && usable
+    }
+
+    fn report(&mut self, report: Report) {
+        self.actions.push_back(Action::Report(report));
+    }
+}
+
+impl Cache {
+    const fn holds_writes(&self) -> bool {
+        self.acknowledged > self.flushed
+    }
+
+    fn flushed(&mut self, covers: u64) {
+        self.flushed = self.flushed.max(covers);
+    }
+
+    /// A device lost what it held. True if there was something to lose.
+    fn lost(&mut self, write_cache: WriteCache) -> bool {
+        let news = write_cache == WriteCache::Back && self.holds_writes() && !self.is_lost;
+        self.is_lost |= news;
+        news
+    }
+
+    /// Tells it once: what is gone is gone, and what comes later is not affected.
+    fn take_loss(&mut self) -> bool {
+        let was_lost = core::mem::take(&mut self.is_lost);
+        if was_lost {
+            self.flushed = self.acknowledged;
+        }
+        was_lost
     }
 }

@@ -4,9 +4,13 @@
 //! path" and "another path" are wishes: the head chooses; a path that must not be chosen is marked by the
 //! [`PathEffect`].
 
+mod rows;
+
 use core::fmt;
 
 use clock::Duration;
+
+pub use rows::disposition;
 
 /// What may be done with a command whose outcome is unknown. Decided when the command is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -185,6 +189,16 @@ impl FollowUp {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     #[must_use]

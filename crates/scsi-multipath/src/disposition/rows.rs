@@ -105,7 +105,8 @@ fn sensed(class: CommandClass, reply: &Reply, sense: &SenseData) -> Disposition 
 
 /// SPC, deferred errors: the news is of an earlier command; the current one was not executed.
 fn deferred(key: SenseKey) -> Disposition {
-    let again = retry(Duration::ZERO, ATTENTIONS_MAX, Then::Failover, Failure::Attention).and(FollowUp::NOTICE);
+    let again =
+        retry(Duration::ZERO, ATTENTIONS_MAX, Then::Failover, Failure::Attention).and(FollowUp::NOTICE);
     match key {
         SenseKey::RecoveredError | SenseKey::NoSense => again,
         _ => again.and(FollowUp::CACHE_LOST),
@@ -119,7 +120,9 @@ const fn not_ready(code: (u8, u8)) -> Disposition {
         // Cause not reportable; becoming ready.
         (0x04, 0x00 | 0x01) => soon,
         // Initializing command required; manual intervention required.
-        (0x04, 0x02 | 0x03) => failover(Failure::NotReady).failing(PathEffect::Doubtful).and(FollowUp::NOTICE),
+        (0x04, 0x02 | 0x03) => {
+            failover(Failure::NotReady).failing(PathEffect::Doubtful).and(FollowUp::NOTICE)
+        }
         // Formatting, rebuilding, self test, long write, sanitize, … in progress.
         (0x04, 0x04..=0x09 | 0x11 | 0x14 | 0x1a | 0x1b | 0x1d) => {
             retry(LONG_WORK_PAUSE, LONG_WORK_TIMES, Then::Fail, Failure::NotReady)
@@ -151,9 +154,7 @@ const fn medium_error(code: (u8, u8)) -> Disposition {
 const fn hardware_error(code: (u8, u8)) -> Disposition {
     match code {
         // Communication failure, data phase error, SCSI parity: the link behind the port.
-        (0x08, 0x00..=0x02) | (0x4b | 0x47, _) => {
-            failover(Failure::Hardware).failing(PathEffect::Doubtful)
-        }
+        (0x08, 0x00..=0x02) | (0x4b | 0x47, _) => failover(Failure::Hardware).failing(PathEffect::Doubtful),
         (0x10, _) => fail(Failure::Protection),
         // Logical unit failure, timeout on logical unit, failed self-configuration; internal target failure.
         (0x3e, 0x01..=0x03) | (0x4c, 0x00) | (0x44, 0x00) => failover(Failure::Hardware),
@@ -171,9 +172,7 @@ const fn illegal_request(code: (u8, u8)) -> Disposition {
         // Logical block address out of range.
         (0x21, _) => fail(Failure::OutOfRange).and(FollowUp::CAPACITY),
         // Logical unit not supported.
-        (0x25, _) => {
-            failover(Failure::LogicalUnitGone).failing(PathEffect::Gone).and(FollowUp::IDENTITY)
-        }
+        (0x25, _) => failover(Failure::LogicalUnitGone).failing(PathEffect::Gone).and(FollowUp::IDENTITY),
         // RDAC arrays: this controller does not own the logical unit.
         (0x94, 0x01) => failover(Failure::NotReady).failing(PathEffect::Doubtful),
         _ => fail(Failure::Invalid),
@@ -230,7 +229,8 @@ const fn unit_attention(code: (u8, u8)) -> Disposition {
 
 /// 29h: power on, reset, or bus device reset occurred.
 const fn after_reset(ascq: u8, again: Disposition) -> Disposition {
-    let again = again.and(FollowUp::SWEEP).and(FollowUp::ACCESS).and(FollowUp::IDENTITY).and(FollowUp::NOTICE);
+    let again =
+        again.and(FollowUp::SWEEP).and(FollowUp::ACCESS).and(FollowUp::IDENTITY).and(FollowUp::NOTICE);
     match ascq {
         // Any of them; power on; device internal reset: a volatile cache may have been lost.
         0x00 | 0x01 | 0x04 => again.and(FollowUp::CACHE_LOST).and(FollowUp::RESERVATIONS),
@@ -245,7 +245,9 @@ const fn after_reset(ascq: u8, again: Disposition) -> Disposition {
 const fn parameters_changed(ascq: u8, again: Disposition) -> Disposition {
     match ascq {
         // Parameters changed, which is not said.
-        0x00 => again.and(FollowUp::IDENTITY).and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::ACCESS),
+        0x00 => {
+            again.and(FollowUp::IDENTITY).and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::ACCESS)
+        }
         // Mode parameters changed.
         0x01 => again.and(FollowUp::MODES),
         // Reservations preempted, released; registrations preempted.
@@ -327,4 +329,3 @@ impl Disposition {
         Self { follow_up: self.follow_up.and(follow_up), ..self }
     }
 }
-

@@ -1,0 +1,273 @@
+//! What becomes of a piece of a request when its command comes back.
+
+use block::{Completion, Durability, Error, Operation, WriteCache};
+use clock::{Duration, Instant};
+use multipath::{Outcome, PathId, Ticket, Verdict};
+use scsi::Ending;
+
+use super::report::{Reason, Report};
+use super::work::{Flight, Issuer, Said, Step, Work};
+use super::{Action, Disk, plan};
+use crate::command::{Command, Kind};
+use crate::disposition::{
+    CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then, disposition,
+};
+
+/// How often the same failure of requests is reported: a broken medium must not fill the log.
+const COMPLAINTS_EVERY: Duration = Duration::from_secs(10);
+
+/// Attempts at a command that runs into its timeout and is aborted, even if there is one path only.
+const ABORTS_MAX: usize = 3;
+
+impl Disk {
+    /// A command came back.
+    pub(super) fn ended(&mut self, now: Instant, command: Command, ending: &Ending) {
+        let Command { buffer, context, .. } = command;
+        match context.0 {
+            Kind::Disk { path, flight: Flight::Work { mut work, ticket } } => {
+                work.buffer = buffer;
+                self.work_ended(now, path, work, ticket, ending);
+            }
+            Kind::Disk { path, flight: Flight::Probe(question) } => {
+                self.probe_ended(now, path, question, &buffer, ending);
+            }
+            Kind::Survey { .. } => debug_assert!(false, "a command of a survey came back to a disk"),
+        }
+    }
+
+    fn work_ended(&mut self, now: Instant, path: PathId, mut work: Work, ticket: Ticket, ending: &Ending) {
+        let disposition = disposition(work.piece.class, ending);
+        let concerns_path = disposition.path != PathEffect::None || !disposition.follow_up.is_empty();
+        let verdict = match disposition.fate {
+            Fate::Complete => {
+                work.said = Said::Done;
+                Verdict::Done
+            }
+            fate => self.verdict(now, path, &mut work, fate, disposition.path),
+        };
+        if concerns_path {
+            // First, so that the head does not choose this path again.
+            self.affect(now, path, &disposition);
+        }
+        self.head.handle(now, multipath::Event::Ended { ticket, request: work, verdict });
+    }
+
+    /// What the head is to do with a piece that did not succeed.
+    fn verdict(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        work: &mut Work,
+        fate: Fate,
+        effect: PathEffect,
+    ) -> Verdict {
+        match fate {
+            Fate::Complete => Verdict::Done,
+            Fate::Fail(failure) => give_up(work, failure),
+            Fate::Retry(retry) => self.retry(now, path, work, retry),
+            Fate::Failover(failure) => self.elsewhere(work, failure, effect),
+            Fate::Ambiguous(failure) => ambiguous(work, failure),
+        }
+    }
+
+    fn retry(&mut self, now: Instant, path: PathId, work: &mut Work, retry: Retry) -> Verdict {
+        if work.tries < retry.times {
+            work.tries = work.tries.saturating_add(1);
+            work.said = Said::Failed(retry.failure);
+            return Verdict::Again { after: retry.pause };
+        }
+        match retry.then {
+            Then::Fail => give_up(work, retry.failure),
+            Then::Failover => self.elsewhere(work, retry.failure, PathEffect::None),
+            Then::Doubt => {
+                self.with_path(now, path, |path| path.suspect(Reason::Doubtful, now));
+                self.elsewhere(work, retry.failure, PathEffect::Doubtful)
+            }
+        }
+    }
+
+    /// Another path may do better. If the path is not to blame, each is asked once.
+    fn elsewhere(&self, work: &mut Work, failure: Failure, effect: PathEffect) -> Verdict {
+        work.tries = 0;
+        work.said = Said::Failed(failure);
+        if effect == PathEffect::None && failure != Failure::Transport {
+            work.elsewhere = work.elsewhere.saturating_add(1);
+            let enough = match failure {
+                Failure::Aborted => self.paths.len().max(ABORTS_MAX),
+                _ => self.paths.len(),
+            };
+            if usize::from(work.elsewhere) >= enough {
+                return Verdict::Done;
+            }
+        }
+        Verdict::Failover
+    }
+
+    /// What an ending says of its path and of the logical unit.
+    pub(super) fn affect(&mut self, now: Instant, path: PathId, disposition: &Disposition) {
+        let Disposition { path: effect, follow_up, .. } = *disposition;
+        if follow_up.contains(FollowUp::CACHE_LOST) && self.cache.lost(self.write_cache()) {
+            self.report(Report::CacheLost { path });
+        }
+        if follow_up.contains(FollowUp::DISCOVER) {
+            self.report(Report::Rediscover { path });
+        } else if follow_up.contains(FollowUp::NOTICE) {
+            self.complain(now, path, follow_up);
+        }
+        // A change of the logical unit shows on every path, and each has to be asked: the smallest counts.
+        let everywhere = follow_up.common(FollowUp::CAPACITY.and(FollowUp::MODES));
+        for path in &mut self.paths {
+            path.probe.want(everywhere, now);
+        }
+        self.with_path(now, path, |path| {
+            path.affect(now, effect);
+            if follow_up.contains(FollowUp::IDENTITY) && path.is_alive() {
+                path.suspect(Reason::Verifying, now);
+            }
+            path.probe.want(follow_up, now);
+        });
+    }
+
+    fn write_cache(&self) -> WriteCache {
+        self.features.map_or(WriteCache::Back, |features| features.write_cache)
+    }
+
+    fn complain(&mut self, now: Instant, path: PathId, follow_up: FollowUp) {
+        let Some(known) = self.paths.iter_mut().find(|known| known.id == path) else { return };
+        let is_news =
+            known.complained.is_none_or(|(last, at)| last != follow_up || at + COMPLAINTS_EVERY <= now);
+        if is_news {
+            known.complained = Some((follow_up, now));
+            self.report(Report::Attention { path, follow_up });
+        }
+    }
+
+    /// The head has done with a piece.
+    pub(super) fn piece_ended(&mut self, now: Instant, work: Work, outcome: Outcome) {
+        match (outcome, work.said) {
+            (Outcome::Done, Said::Done) => self.piece_done(now, work),
+            (Outcome::Done, Said::Failed(Failure::Unsupported)) => self.do_without(now, work),
+            (Outcome::Removed, _) => self.finish(work, Err(Error::Shutdown)),
+            (Outcome::Done | Outcome::NoPath | Outcome::RetriesExhausted, Said::Failed(failure)) => {
+                self.fail(now, work, failure);
+            }
+            (Outcome::Done | Outcome::NoPath | Outcome::RetriesExhausted, _) => {
+                self.fail(now, work, Failure::Transport);
+            }
+        }
+    }
+
+    fn piece_done(&mut self, now: Instant, mut work: Work) {
+        work.cursor += work.piece.length;
+        if work.step == Step::Synchronize {
+            self.cache.flushed(work.covers);
+        }
+        let next = self.features.and_then(|features| plan::following(&features, &work));
+        match next {
+            Some(step) => {
+                if step == Step::Synchronize {
+                    work.covers = self.cache.acknowledged;
+                }
+                work.step = step;
+                self.submit(now, work);
+            }
+            None => self.succeed(work),
+        }
+    }
+
+    fn succeed(&mut self, work: Work) {
+        match work.operation {
+            Operation::Flush if self.cache.take_loss() => return self.finish(work, Err(Error::Io)),
+            Operation::Write { durability: Durability::Volatile, .. }
+            | Operation::WriteZeroes { durability: Durability::Volatile, .. }
+                if self.write_cache() == WriteCache::Back =>
+            {
+                self.cache.acknowledged += 1;
+            }
+            _ => {}
+        }
+        self.finish(work, Ok(()));
+    }
+
+    /// The device refused a piece. If there is another way, the rest of the request goes that way.
+    fn do_without(&mut self, now: Instant, mut work: Work) {
+        let features = self.features.as_ref();
+        let Some(feature) = features.and_then(|features| plan::optional_feature(features, &work)) else {
+            return self.fail(now, work, Failure::Unsupported);
+        };
+        if !self.missing.contains(feature) {
+            self.missing.insert(feature);
+            self.report(Report::FeatureMissing { feature });
+            self.refresh_features();
+        }
+        let Some(features) = self.features else { return self.fail(now, work, Failure::Unsupported) };
+        let operation = if work.step == Step::Synchronize { Operation::Flush } else { work.operation };
+        match plan::step(&features, &operation) {
+            Ok(Some(step)) => {
+                work.step = step;
+                self.submit(now, work);
+            }
+            Ok(None) => self.succeed(work),
+            Err(error) => self.finish(work, Err(error)),
+        }
+    }
+
+    fn fail(&mut self, now: Instant, work: Work, failure: Failure) {
+        let is_news =
+            self.complained.is_none_or(|(last, at)| last != failure || at + COMPLAINTS_EVERY <= now);
+        if is_news {
+            self.complained = Some((failure, now));
+            self.report(Report::RequestFailed { failure });
+        }
+        let error = error(failure, &work.operation);
+        self.finish(work, Err(error));
+    }
+
+    fn finish(&mut self, work: Work, completion: Completion) {
+        self.requests -= 1;
+        debug_assert!(work.issuer != Issuer::Shutdown || self.requests == 0, "the last flush comes last");
+        if let Some((request, completion)) = work.into_request(completion) {
+            self.actions.push_back(Action::Finish(request, completion));
+        }
+    }
+}
+
+fn give_up(work: &mut Work, failure: Failure) -> Verdict {
+    work.said = Said::Failed(failure);
+    Verdict::Done
+}
+
+/// The one place that decides about a write of unknown fate: it is sent again at once on another path, with the
+/// same bytes. Until there is a fence, nothing holds back later writes to the same blocks: a copy that the lost
+/// nexus still holds can overwrite them.
+fn ambiguous(work: &mut Work, failure: Failure) -> Verdict {
+    debug_assert_eq!(work.piece.class, CommandClass::Write, "other classes are not sent twice");
+    work.said = Said::Failed(failure);
+    work.tries = 0;
+    Verdict::Failover
+}
+
+/// A failure in the words that every export can express.
+const fn error(failure: Failure, operation: &Operation) -> Error {
+    match failure {
+        Failure::SpaceExhausted => Error::NoSpace,
+        Failure::ReservationConflict => Error::ReservationConflict,
+        Failure::WriteProtected => Error::ReadOnly,
+        Failure::OutOfRange => plan::beyond_the_end(operation),
+        Failure::Invalid => Error::Invalid,
+        Failure::Unsupported
+        | Failure::NotReady
+        | Failure::Medium
+        | Failure::Hardware
+        | Failure::Protection
+        | Failure::Miscompare
+        | Failure::Residual
+        | Failure::Aborted
+        | Failure::LogicalUnitGone
+        | Failure::Busy
+        | Failure::Unintelligible
+        | Failure::Transport
+        | Failure::UnknownOutcome
+        | Failure::Attention => Error::Io,
+    }
+}

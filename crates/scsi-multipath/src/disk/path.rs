@@ -1,0 +1,265 @@
+//! One path of a disk: what it shows, how it stands, and what is to be asked about it.
+
+use alloc::boxed::Box;
+
+use clock::{Duration, Instant};
+use multipath::{PathId, PathState};
+
+use super::report::Reason;
+use crate::disposition::{FollowUp, PathEffect};
+use crate::question::{Asking, Question};
+use crate::unit::{AccessState, Addressing, Unit, path_state};
+
+/// A path that joined.
+#[derive(Debug)]
+pub(super) struct Path {
+    pub(super) id: PathId,
+    /// What it showed last.
+    pub(super) unit: Box<Unit>,
+    pub(super) standing: Standing,
+    /// What the head was told.
+    pub(super) told: PathState,
+    /// Until when it counts as coming back by itself, while it is not usable.
+    waiting_until: Option<Instant>,
+    pub(super) probe: Probe,
+    /// What was last reported of it, and when, so that a device that complains all the time fills no log.
+    pub(super) complained: Option<(FollowUp, Instant)>,
+}
+
+/// Whether a path may be used, apart from its access state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It showed the identity of the disk, and nothing since has put that in doubt.
+    Verified,
+    /// It has to show its identity again; soon, it is hoped.
+    Suspect(Reason),
+    /// As suspect, but there is no hope until it answers.
+    Failed(Reason),
+    /// It shows another logical unit. For good.
+    Quarantined,
+    /// Its transport is gone. For good: a transport that returns is another path.
+    Lost,
+}
+
+/// What is to be asked about a path.
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    todo: FollowUp,
+    pub(super) asking: Option<Asking>,
+    /// The question is out.
+    pub(super) is_out: bool,
+    /// Not before then.
+    at: Instant,
+    /// Questions in a row that had no answer.
+    failures: u32,
+}
+
+/// How long a path that has to be verified counts as coming back: what a busy target takes to answer INQUIRY.
+const SUSPECT_MAX: Duration = Duration::from_secs(10);
+/// How long a transition may take if the device does not say (Linux and other initiators: 60 s).
+const TRANSITION_MAX: Duration = Duration::from_secs(60);
+/// Until a failed path, or one in transition, is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The pause after the first question without an answer; doubles up to the longest.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+
+impl Path {
+    pub(super) fn new(id: PathId, unit: Box<Unit>) -> Self {
+        Self {
+            id,
+            unit,
+            standing: Standing::Verified,
+            told: PathState::Down,
+            waiting_until: None,
+            probe: Probe::default(),
+            complained: None,
+        }
+    }
+
+    /// Whether anything can be sent on it, now or later.
+    pub(super) const fn is_alive(&self) -> bool {
+        !matches!(self.standing, Standing::Quarantined | Standing::Lost)
+    }
+
+    /// What the path is good for, with why.
+    pub(super) fn state(&mut self, now: Instant) -> (PathState, Reason) {
+        let (wanted, limit, reason) = match self.standing {
+            Standing::Verified => {
+                let limit = self.unit.transition_max.unwrap_or(TRANSITION_MAX);
+                (self.unit.path_state(), limit, Reason::Access)
+            }
+            Standing::Suspect(reason) => (PathState::Waiting, SUSPECT_MAX, reason),
+            Standing::Failed(reason) => (PathState::Down, Duration::ZERO, reason),
+            Standing::Quarantined => (PathState::Down, Duration::ZERO, Reason::Quarantined),
+            Standing::Lost => (PathState::Down, Duration::ZERO, Reason::Lost),
+        };
+        if wanted != PathState::Waiting {
+            self.waiting_until = None;
+            return (wanted, reason);
+        }
+        let until = *self.waiting_until.get_or_insert(now + limit);
+        if now < until { (PathState::Waiting, reason) } else { (PathState::Down, Reason::TimedOut) }
+    }
+
+    /// What a reply on this path says of it.
+    pub(super) fn affect(&mut self, now: Instant, effect: PathEffect) {
+        if !self.is_alive() {
+            return;
+        }
+        match effect {
+            PathEffect::None => {}
+            PathEffect::Doubtful => self.suspect(Reason::Doubtful, now),
+            PathEffect::Failed => self.fail(Reason::Lost, now),
+            PathEffect::Gone => self.fail(Reason::Gone, now),
+            PathEffect::Transitioning => self.refused_access(AccessState::Transitioning, now),
+            PathEffect::Standby => self.refused_access(AccessState::Standby, now),
+            PathEffect::Unavailable => self.refused_access(AccessState::Unavailable, now),
+        }
+    }
+
+    /// Nothing is sent on it until it has shown its identity.
+    pub(super) fn suspect(&mut self, reason: Reason, at: Instant) {
+        if self.standing == Standing::Verified {
+            self.standing = Standing::Suspect(reason);
+        }
+        self.probe.want(FollowUp::IDENTITY, at);
+    }
+
+    pub(super) fn fail(&mut self, reason: Reason, now: Instant) {
+        self.standing = Standing::Failed(reason);
+        self.probe.want(FollowUp::IDENTITY, now + PAUSE);
+    }
+
+    fn refused_access(&mut self, access: AccessState, now: Instant) {
+        if self.unit.reports_access {
+            self.unit.access = access;
+            self.probe.want(FollowUp::ACCESS, now);
+        } else {
+            // Nothing would ever tell us that it is over: wait a little and try.
+            self.suspect(Reason::Access, now + PAUSE);
+        }
+    }
+
+    /// What its port group says.
+    pub(super) fn set_access(&mut self, access: AccessState, now: Instant) {
+        self.unit.access = access;
+        if access == AccessState::Transitioning {
+            self.probe.want(FollowUp::ACCESS, now + PAUSE);
+            // Whatever else is open: a port in transition answers little, and not sooner if it is asked more.
+            self.probe.pause_until(now + PAUSE);
+        }
+        if matches!(path_state(access), PathState::Usable(_)) && self.unit.capacity.is_none() {
+            self.probe.want(FollowUp::CAPACITY, now);
+        }
+        self.settle();
+    }
+
+    /// Takes the standing back to verified if nothing is open any more that writes would have to wait for.
+    pub(super) fn settle(&mut self) {
+        let needs_capacity =
+            self.unit.capacity.is_none() && matches!(self.unit.path_state(), PathState::Usable(_));
+        match self.standing {
+            Standing::Suspect(_) | Standing::Failed(_)
+                if !self.probe.todo.contains(FollowUp::IDENTITY) && !needs_capacity =>
+            {
+                self.standing = Standing::Verified;
+                self.waiting_until = None;
+            }
+            Standing::Verified if needs_capacity => self.standing = Standing::Suspect(Reason::Verifying),
+            _ => {}
+        }
+    }
+
+    /// The next question to send, if it is time.
+    pub(super) fn next_question(&mut self, now: Instant) -> Option<&Asking> {
+        if !self.is_alive() || self.probe.is_out || now < self.probe.at {
+            return None;
+        }
+        if self.probe.asking.is_none() {
+            self.probe.asking = Some(Asking::new(self.first_todo()?));
+        }
+        self.probe.is_out = true;
+        self.probe.asking.as_ref()
+    }
+
+    /// Identity first: nothing is sent before it, and an answer by somebody else is worth nothing.
+    fn first_todo(&self) -> Option<Question> {
+        let askable = self.askable();
+        let capacity = match self.unit.addressing {
+            Addressing::Sixteen => Question::Capacity16,
+            Addressing::Ten => Question::Capacity10,
+        };
+        [
+            (FollowUp::IDENTITY, Question::DeviceId),
+            (FollowUp::ACCESS, Question::PortGroupsExtended),
+            (FollowUp::CAPACITY, capacity),
+            (FollowUp::MODES, Question::Caching6),
+        ]
+        .into_iter()
+        .find_map(|(flag, question)| askable.contains(flag).then_some(question))
+    }
+
+    /// What is to be asked and can be answered now: a port that is not active need not know more than who it is
+    /// and how it stands (SPC, asymmetric access states).
+    fn askable(&self) -> FollowUp {
+        let mut askable = self.probe.todo;
+        if !self.unit.reports_access {
+            askable = askable.without(FollowUp::ACCESS);
+        }
+        if !matches!(self.unit.path_state(), PathState::Usable(_)) {
+            askable = askable.without(FollowUp::CAPACITY.and(FollowUp::MODES));
+        }
+        askable
+    }
+
+    /// When something is due for this path.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let open = self.probe.asking.is_some() || !self.askable().is_empty();
+        let probe = (self.is_alive() && open && !self.probe.is_out).then_some(self.probe.at);
+        let waiting = self.waiting_until.filter(|_| self.told == PathState::Waiting);
+        [probe, waiting].into_iter().flatten().min()
+    }
+}
+
+impl Probe {
+    /// Asks for something, not before `at` unless something else is asked earlier.
+    pub(super) fn want(&mut self, what: FollowUp, at: Instant) {
+        let wanted = FollowUp::IDENTITY.and(FollowUp::ACCESS).and(FollowUp::CAPACITY).and(FollowUp::MODES);
+        let what = what.common(wanted);
+        if what.is_empty() {
+            return;
+        }
+        // While a question is out or failing, its own pauses hold.
+        if self.todo.is_empty() && !self.is_out {
+            self.at = at;
+        } else if self.failures == 0 && !self.is_out {
+            self.at = self.at.min(at);
+        }
+        self.todo = self.todo.and(what);
+    }
+
+    pub(super) fn done(&mut self, what: FollowUp) {
+        self.todo = self.todo.without(what);
+    }
+
+    /// The question is to be sent again, then.
+    pub(super) const fn pause_until(&mut self, at: Instant) {
+        self.at = at;
+    }
+
+    /// An answer came; the next question follows at once.
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.asking = None;
+        self.failures = 0;
+        self.at = now;
+    }
+
+    /// No answer came: the question is put again from its beginning after a pause that grows.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.asking = None;
+        let pause = PAUSE_FIRST.saturating_mul(1 << self.failures.min(10));
+        self.failures += 1;
+        self.at = now + pause.min(PAUSE_LONGEST);
+    }
+}

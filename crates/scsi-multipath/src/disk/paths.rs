@@ -1,0 +1,183 @@
+//! How paths join, change and leave.
+
+use alloc::boxed::Box;
+
+use clock::{Duration, Instant};
+use multipath::{Node, PATHS_MAX, PathId, PathState};
+
+use super::features::Features;
+use super::path::{Path, Standing};
+use super::report::{Reason, Report};
+use super::{Action, Disk, Life};
+use crate::disposition::FollowUp;
+use crate::unit::{AccessState, Contradiction, Unit, path_state, same_identity};
+
+/// How often a device is asked whether paths that it does not serve now may be used again. While another path
+/// carries commands the device says so by itself (SPC, unit attention 2A/06); this is for what gets lost.
+const ACCESS_POLL: Duration = Duration::from_secs(60);
+/// The same while no path is usable, so that nothing else would tell.
+const ACCESS_POLL_URGENT: Duration = Duration::from_secs(2);
+
+impl Disk {
+    pub(super) fn path_found(&mut self, now: Instant, id: PathId, node: Option<Node>, unit: Box<Unit>) {
+        if let Err(reason) = self.may_join(id, &unit) {
+            if let Contradiction::Blocks { .. } = reason {
+                // One of them is out of date: ask, so that the path can join when it is found again.
+                self.ask_everywhere(now, FollowUp::CAPACITY);
+                self.tend(now);
+            }
+            self.report(Report::PathRefused { path: id, reason: reason.clone() });
+            return self.actions.push_back(Action::Refused { path: id, reason });
+        }
+        let mut path = Path::new(id, unit);
+        let access = path.unit.access;
+        path.set_access(access, now);
+        let (state, _) = path.state(now);
+        path.told = state;
+        self.paths.push(path);
+        self.actions.push_back(Action::Joined { path: id });
+        self.report(Report::PathJoined { path: id, state });
+        self.refresh_features();
+        self.head.handle(now, multipath::Event::PathAdded { path: id, node, state });
+        self.tend(now);
+    }
+
+    fn may_join(&self, id: PathId, unit: &Unit) -> Result<(), Contradiction> {
+        if !matches!(self.life, Life::Open | Life::Draining { .. } | Life::Flushing { .. }) {
+            return Err(Contradiction::Ending);
+        }
+        if self.paths.len() >= PATHS_MAX || self.paths.iter().any(|path| path.id == id) {
+            return Err(Contradiction::NoRoom);
+        }
+        same_identity(&self.identity, &unit.identity)?;
+        // Exports live with the block size that they were told.
+        if let (Some(features), Some(capacity)) = (&self.features, &unit.capacity)
+            && features.block_size != capacity.block_size
+        {
+            return Err(Contradiction::BlockSize { ours: features.block_size, theirs: capacity.block_size });
+        }
+        self.paths.iter().filter(|path| path.is_alive()).try_for_each(|path| unit.join(&path.unit))
+    }
+
+    pub(super) fn path_lost(&mut self, now: Instant, id: PathId) {
+        self.with_path(now, id, |path| {
+            if path.standing != Standing::Quarantined {
+                path.standing = Standing::Lost;
+            }
+        });
+        self.refresh_features();
+        self.tend(now);
+    }
+
+    pub(super) fn path_removed(&mut self, now: Instant, id: PathId) {
+        let Some(position) = self.paths.iter().position(|path| path.id == id) else { return };
+        self.paths.remove(position);
+        self.report(Report::PathRemoved { path: id });
+        self.refresh_features();
+        self.head.handle(now, multipath::Event::PathRemoved { path: id });
+        self.tend(now);
+    }
+
+    pub(super) fn access_changed(&mut self, now: Instant, id: PathId, access: AccessState) {
+        self.with_path(now, id, |path| path.set_access(access, now));
+        self.tend(now);
+    }
+
+    /// The path shows what it must not show.
+    pub(super) fn quarantine(&mut self, now: Instant, id: PathId, reason: Contradiction) {
+        self.report(Report::PathQuarantined { path: id, reason });
+        self.with_path(now, id, |path| path.standing = Standing::Quarantined);
+        self.refresh_features();
+    }
+
+    /// Changes something about a path, if it is still there, and lets the head know what it is good for now.
+    pub(super) fn with_path(&mut self, now: Instant, id: PathId, change: impl FnOnce(&mut Path)) {
+        let Some(position) = self.paths.iter().position(|path| path.id == id) else { return };
+        change(&mut self.paths[position]);
+        self.tell_head(now, position);
+        self.tend(now);
+    }
+
+    fn tell_head(&mut self, now: Instant, position: usize) {
+        let path = &mut self.paths[position];
+        path.settle();
+        let (id, from, was_suspect) = (path.id, path.told, path.told == PathState::Waiting);
+        let (to, mut reason) = path.state(now);
+        if from == to {
+            return;
+        }
+        path.told = to;
+        if was_suspect && reason == Reason::Access && matches!(to, PathState::Usable(_)) {
+            reason = Reason::Verified;
+        }
+        self.report(Report::PathState { path: id, from, to, reason });
+        self.head.handle(now, multipath::Event::PathChanged { path: id, state: to });
+    }
+
+    pub(super) fn ask_everywhere(&mut self, now: Instant, what: FollowUp) {
+        for path in &mut self.paths {
+            path.probe.want(what, now);
+        }
+    }
+
+    /// Does what is due: lets waits end, sends questions, and says when to come back.
+    pub(super) fn tend(&mut self, now: Instant) {
+        if matches!(self.life, Life::Ending | Life::HeadGone | Life::Gone) {
+            self.deadline = None;
+            return;
+        }
+        for position in 0..self.paths.len() {
+            self.tell_head(now, position);
+        }
+        self.poll_access(now);
+        self.send_probes(now);
+        let closing = match self.life {
+            Life::Draining { until } | Life::Flushing { until } => Some(until),
+            _ => None,
+        };
+        let paths = self.paths.iter().filter_map(Path::deadline);
+        self.deadline = paths.chain(self.access_poll).chain(closing).min();
+    }
+
+    /// Asks now and then for the access state of paths that are not served.
+    fn poll_access(&mut self, now: Instant) {
+        let alive = |path: &&mut Path| path.is_alive() && path.unit.reports_access;
+        let is_usable = |access| matches!(path_state(access), PathState::Usable(_));
+        if self.paths.iter_mut().filter(alive).all(|path| is_usable(path.unit.access)) {
+            self.access_poll = None;
+            return;
+        }
+        let any_usable = self.paths.iter().any(|path| matches!(path.told, PathState::Usable(_)));
+        let every = if any_usable { ACCESS_POLL } else { ACCESS_POLL_URGENT };
+        let due = self.access_poll.get_or_insert(now + every);
+        // Not later than the pace of now asks for.
+        *due = (*due).min(now + every);
+        if *due > now {
+            return;
+        }
+        *due = now + every;
+        // One answer tells about all groups; a path that works is the surest to give it.
+        let preference = |path: &&mut Path| !matches!(path.told, PathState::Usable(_));
+        if let Some(path) = self.paths.iter_mut().filter(alive).min_by_key(preference) {
+            path.probe.want(FollowUp::ACCESS, now);
+        }
+    }
+
+    /// What the paths can do together may have changed.
+    pub(super) fn refresh_features(&mut self) {
+        let alive = self.paths.iter().filter(|path| path.is_alive()).map(|path| &*path.unit);
+        let Some(features) = Features::of(alive, self.missing) else { return };
+        self.features = Some(features);
+        let geometry = features.geometry();
+        if self.geometry == Some(geometry) {
+            return;
+        }
+        if let Some(before) = self.geometry
+            && before.size != geometry.size
+        {
+            self.report(Report::Resized { from: before.size, to: geometry.size });
+        }
+        self.geometry = Some(geometry);
+        self.actions.push_back(Action::Geometry(geometry));
+    }
+}

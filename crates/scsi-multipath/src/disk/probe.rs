@@ -1,0 +1,200 @@
+//! Questions that the disk asks about a path, and what their answers change.
+
+use clock::Instant;
+use multipath::PathId;
+use scsi::capacity::Capacity10;
+use scsi::port_groups::PortGroups;
+use scsi::vpd::DeviceIdPage;
+use scsi::{Ending, Lba, ParseError, Status};
+
+use super::path::{Path, Standing};
+use super::report::Reason;
+use super::work::Flight;
+use super::{Action, Disk};
+use crate::command::Kind;
+use crate::disposition::{CommandClass, FollowUp, PathEffect, disposition};
+use crate::identity::Identity;
+use crate::question::{Answer, Asking, Caching, Question};
+use crate::unit::{Capacity, Contradiction, Port, same_identity, transition_max};
+
+/// What an answer says of its path.
+enum Learned {
+    Identity(Option<Identity>, Port),
+    Access(PortGroups),
+    Capacity(Option<Capacity>),
+    Modes(Caching),
+}
+
+impl Disk {
+    /// Sends every question whose time has come.
+    pub(super) fn send_probes(&mut self, now: Instant) {
+        for position in 0..self.paths.len() {
+            let id = self.paths[position].id;
+            let command_id = self.take_id(id);
+            let Some(asking) = self.paths[position].next_question(now) else { continue };
+            let flight = Flight::Probe(asking.question);
+            let command = asking.command(command_id, Kind::Disk { path: id, flight });
+            self.probes_out += 1;
+            self.actions.push_back(Action::Start { path: id, command });
+        }
+    }
+
+    pub(super) fn probe_ended(
+        &mut self,
+        now: Instant,
+        id: PathId,
+        question: Question,
+        data: &[u8],
+        ending: &Ending,
+    ) {
+        self.probes_out -= 1;
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
+        path.probe.is_out = false;
+        let Some(asking) = path.probe.asking.as_mut() else { return };
+        match asking.answer(now, ending) {
+            Answer::Again(at) => path.probe.pause_until(at),
+            Answer::Lost => {
+                path.probe.failed(now);
+                if path.is_alive() {
+                    path.standing = Standing::Failed(Reason::Lost);
+                    path.probe.want(FollowUp::IDENTITY, now);
+                }
+            }
+            Answer::Refused => match question.simpler() {
+                Some(simpler) => {
+                    path.probe.answered(now);
+                    path.probe.asking = Some(Asking::new(simpler));
+                }
+                None => Self::unanswerable(path, question, now),
+            },
+            Answer::Failed(_) => path.probe.failed(now),
+            Answer::Data(length) => match learn(question, &data[..length.min(data.len())]) {
+                Ok(learned) => {
+                    path.probe.answered(now);
+                    path.probe.done(subject(question));
+                    self.take_in(now, id, learned);
+                }
+                Err(ParseError::Truncated { needed, .. }) if asking.enlarge(needed) => {
+                    path.probe.pause_until(now);
+                }
+                Err(_) => Self::unanswerable(path, question, now),
+            },
+        }
+        self.take_news(now, id, ending);
+        self.with_path(now, id, |_| {});
+    }
+
+    /// The device has no answer, or none that makes sense. Only its identity is asked for for ever.
+    fn unanswerable(path: &mut Path, question: Question, now: Instant) {
+        match subject(question) {
+            FollowUp::IDENTITY | FollowUp::CAPACITY => path.probe.failed(now),
+            subject => {
+                path.probe.answered(now);
+                path.probe.done(subject);
+            }
+        }
+    }
+
+    /// A probe may be the first to hear of something: then it is as if a request had.
+    fn take_news(&mut self, now: Instant, id: PathId, ending: &Ending) {
+        let Ending::Reply(reply) = ending else { return };
+        if reply.status != Status::CheckCondition {
+            return;
+        }
+        let mut disposition = disposition(CommandClass::Read, ending);
+        disposition.path = PathEffect::None;
+        self.affect(now, id, &disposition);
+    }
+
+    fn take_in(&mut self, now: Instant, id: PathId, learned: Learned) {
+        match learned {
+            Learned::Identity(identity, port) => self.identity_shown(now, id, identity.as_ref(), port),
+            Learned::Access(groups) => self.access_shown(now, &groups),
+            Learned::Capacity(capacity) => self.capacity_shown(now, id, capacity),
+            Learned::Modes(caching) => {
+                self.with_path(now, id, |path| {
+                    path.unit.write_protected = caching.write_protected;
+                    path.unit.force_unit_access = caching.force_unit_access;
+                    path.unit.write_cache = caching.write_cache.unwrap_or(path.unit.write_cache);
+                });
+                self.refresh_features();
+            }
+        }
+    }
+
+    fn identity_shown(&mut self, now: Instant, id: PathId, identity: Option<&Identity>, port: Port) {
+        let verdict = identity.map(|identity| same_identity(&self.identity, identity));
+        match verdict {
+            Some(Ok(())) => self.with_path(now, id, |path| {
+                path.unit.port = port;
+                path.settle();
+            }),
+            Some(Err(reason)) => self.quarantine(now, id, reason),
+            None => self.quarantine(now, id, Contradiction::Nameless { ours: self.identity.name().clone() }),
+        }
+    }
+
+    /// One path's answer tells about the groups of all.
+    fn access_shown(&mut self, now: Instant, groups: &PortGroups) {
+        for path in self.paths.iter_mut().filter(|path| path.is_alive() && path.unit.reports_access) {
+            if let Some(access) = path.unit.port.access(groups) {
+                path.set_access(access, now);
+            }
+            path.unit.transition_max = transition_max(groups).or(path.unit.transition_max);
+        }
+    }
+
+    fn capacity_shown(&mut self, now: Instant, id: PathId, capacity: Option<Capacity>) {
+        let Some(capacity) = capacity else { return };
+        let contradiction = self
+            .paths
+            .iter()
+            .filter(|path| path.is_alive())
+            .filter_map(|path| path.unit.capacity.as_ref())
+            .find_map(|ours| ours.same_format(&capacity).err());
+        if let Some(reason) = contradiction {
+            return self.quarantine(now, id, reason);
+        }
+        self.with_path(now, id, |path| {
+            path.unit.capacity = Some(capacity);
+            path.settle();
+        });
+        self.refresh_features();
+    }
+}
+
+/// What a question is about.
+const fn subject(question: Question) -> FollowUp {
+    match question {
+        Question::DeviceId => FollowUp::IDENTITY,
+        Question::PortGroupsExtended | Question::PortGroups => FollowUp::ACCESS,
+        Question::Capacity16 | Question::Capacity10 => FollowUp::CAPACITY,
+        Question::Caching6 | Question::Caching10 => FollowUp::MODES,
+        Question::LogicalUnits
+        | Question::Standard
+        | Question::SupportedPages
+        | Question::Serial
+        | Question::BlockLimits
+        | Question::Provisioning => FollowUp::NONE,
+    }
+}
+
+fn learn(question: Question, bytes: &[u8]) -> Result<Learned, ParseError> {
+    Ok(match question {
+        Question::PortGroupsExtended | Question::PortGroups => Learned::Access(PortGroups::parse(bytes)?),
+        Question::Capacity16 => {
+            Learned::Capacity(Capacity::new(&scsi::capacity::Capacity::parse(bytes)?).ok())
+        }
+        Question::Capacity10 => {
+            let said = Capacity10::parse(bytes)?;
+            let capacity = |last: Lba| scsi::capacity::Capacity::new(last, said.block_size);
+            Learned::Capacity(said.last.and_then(|last| Capacity::new(&capacity(last)).ok()))
+        }
+        Question::Caching6 | Question::Caching10 => Learned::Modes(Caching::parse(question, bytes)?),
+        _ => {
+            let page = DeviceIdPage::parse(bytes)?;
+            let port = Port { group: page.target_port_group(), relative: page.relative_target_port() };
+            Learned::Identity(Identity::from_device_id_page(&page).ok(), port)
+        }
+    })
+}

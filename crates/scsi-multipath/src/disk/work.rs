@@ -1,0 +1,145 @@
+//! A request on its way through a disk: what of it is done, and the piece of it that is a command now.
+
+use core::fmt;
+
+use block::{Buffer, Completion, Operation, Request, Tag};
+use multipath::{Node, Ticket};
+use scsi::{CdbBytes, Transfer};
+
+use crate::disposition::{CommandClass, Failure};
+use crate::question::Question;
+
+/// A request, taken apart, with how far it came. Moves from the disk to its head, to a path, and back.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(super) issuer: Issuer,
+    pub(super) operation: Operation,
+    /// The request's own memory; or, where the request has none, what a command sends instead.
+    pub(super) buffer: Buffer,
+    pub(super) node: Node,
+    pub(super) step: Step,
+    /// Bytes of the extent that are done.
+    pub(super) cursor: u32,
+    pub(super) piece: Piece,
+    /// A piece of it was written to a cache although it is to be durable: a flush comes last.
+    pub(super) is_volatile: bool,
+    /// Attempts at this piece that were answered with "again".
+    pub(super) tries: u8,
+    /// Paths that gave up on this piece without being to blame.
+    pub(super) elsewhere: u8,
+    /// What the piece ended with, as far as it is known.
+    pub(super) said: Said,
+    /// Writes acknowledged when a flush was issued: what it makes durable if it succeeds.
+    pub(super) covers: u64,
+}
+
+/// Who wants it done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Issuer {
+    Export(Tag),
+    /// The last flush before the disk goes.
+    Shutdown,
+}
+
+/// What kind of command comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Read,
+    /// With or without FUA.
+    Write,
+    /// UNMAP.
+    Unmap,
+    /// WRITE SAME(16) with UNMAP.
+    WriteSameUnmap,
+    WriteSame,
+    /// WRITE of zeros, where there is no shorter way.
+    WriteZeros,
+    /// SYNCHRONIZE CACHE: a flush, or what makes a write durable that has no FUA.
+    Synchronize,
+}
+
+/// One command's worth of a request. It stays the same however often it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) cdb: CdbBytes,
+    pub(super) transfer: Transfer,
+    pub(super) class: CommandClass,
+    /// Bytes of the extent that are done when it is.
+    pub(super) length: u32,
+}
+
+/// What a piece ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Nothing,
+    Done,
+    /// Final, or what is told if no path does better.
+    Failed(Failure),
+}
+
+/// What a command of a disk carries.
+pub(crate) enum Flight {
+    /// A piece of a request, without its buffer: that is the command's now.
+    Work { work: Work, ticket: Ticket },
+    /// A question of the disk's own about this path.
+    Probe(Question),
+}
+
+impl Work {
+    pub(super) fn new(request: Request, node: Node, step: Step) -> Self {
+        let Request { tag, operation, buffer } = request;
+        Self { issuer: Issuer::Export(tag), operation, buffer, ..Self::blank(node, step) }
+    }
+
+    /// The flush before the disk goes.
+    pub(super) fn last_flush(covers: u64) -> Self {
+        Self { covers, ..Self::blank(Node::default(), Step::Synchronize) }
+    }
+
+    fn blank(node: Node, step: Step) -> Self {
+        Self {
+            issuer: Issuer::Shutdown,
+            operation: Operation::Flush,
+            buffer: Buffer::empty(),
+            node,
+            step,
+            cursor: 0,
+            piece: Piece {
+                cdb: CdbBytes::new(&[]),
+                transfer: Transfer::None,
+                class: CommandClass::Read,
+                length: 0,
+            },
+            is_volatile: false,
+            tries: 0,
+            elsewhere: 0,
+            said: Said::Nothing,
+            covers: 0,
+        }
+    }
+
+    /// Bytes of the extent that are still to be done.
+    pub(super) fn rest(&self) -> u32 {
+        self.operation.extent().map_or(0, |(_, length)| length - self.cursor)
+    }
+
+    /// The request again, as its export knows it, with how it ended.
+    pub(super) fn into_request(self, completion: Completion) -> Option<(Request, Completion)> {
+        let Issuer::Export(tag) = self.issuer else { return None };
+        let buffer = match self.operation {
+            Operation::Read { .. } | Operation::Write { .. } => self.buffer,
+            // What is in there is not the export's.
+            Operation::Flush | Operation::Discard { .. } | Operation::WriteZeroes { .. } => Buffer::empty(),
+        };
+        Some((Request { tag, operation: self.operation, buffer }, completion))
+    }
+}
+
+impl fmt::Debug for Flight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Work { work, .. } => write!(f, "{:?} of {:?} at {}", work.step, work.issuer, work.cursor),
+            Self::Probe(question) => write!(f, "{question}"),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A driver for stories: paths that execute at once, with faults laid in their way.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use block::{Buffer, Completion, Durability, Effort, Error, Operation, Provisioning, Request, Tag};
+use clock::{Duration, Instant};
+use multipath::{Node, PathId, PathState};
+use scsi::{Ending, Lun, Reply};
+use scsi_multipath::{
+    Action, Command, Contradiction, Disk, Event, Options, Rejection, Report, Summary, Survey, SurveyAction,
+    SurveyError, SurveyEvent, Unit,
+};
+
+use crate::device::Device;
+
+/// What happens to the next command on a path instead of its execution.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Answered like this, not executed.
+    Reply(Reply),
+    /// Executed, then answered like this.
+    Executed(Reply),
+    /// The answer is lost after it was executed.
+    LostAfter,
+    /// It is lost before it was executed, and never will be.
+    LostBefore,
+    NotSent,
+    Aborted,
+}
+
+pub(crate) struct Rig {
+    pub(crate) now: Instant,
+    pub(crate) disk: Disk,
+    pub(crate) device: Device,
+    pub(crate) ports: BTreeMap<PathId, u16>,
+    pub(crate) faults: BTreeMap<PathId, VecDeque<Fault>>,
+    /// Commands of these operation codes stay out until they are let go.
+    pub(crate) holding: Vec<u8>,
+    pub(crate) held: VecDeque<(PathId, Command)>,
+    pub(crate) finished: BTreeMap<Tag, (Completion, Buffer)>,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) joined: Vec<PathId>,
+    pub(crate) refused: Vec<(PathId, Contradiction)>,
+    pub(crate) geometry: Option<block::Geometry>,
+    pub(crate) gone: bool,
+    next_tag: u64,
+}
+
+impl Rig {
+    /// A disk over `device` with one path for each of its first ports.
+    pub(crate) fn new(device: Device, paths: u16) -> Self {
+        Self::with_options(device, paths, Options::default())
+    }
+
+    pub(crate) fn with_options(mut device: Device, paths: u16, options: Options) -> Self {
+        let unit = unit_at(&mut device, 1);
+        let mut rig = Self {
+            now: Instant::START,
+            disk: Disk::new(unit.identity.clone(), options),
+            device,
+            ports: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            holding: Vec::new(),
+            held: VecDeque::new(),
+            finished: BTreeMap::new(),
+            reports: Vec::new(),
+            joined: Vec::new(),
+            refused: Vec::new(),
+            geometry: None,
+            gone: false,
+            next_tag: 0,
+        };
+        for port in 1..=paths {
+            rig.find(PathId(port.into()), port);
+        }
+        rig.device.log.clear();
+        rig
+    }
+
+    /// Surveys a port and tells the disk what was found.
+    pub(crate) fn find(&mut self, path: PathId, port: u16) {
+        let unit = unit_at(&mut self.device, port);
+        self.found(path, port, unit);
+    }
+
+    pub(crate) fn found(&mut self, path: PathId, port: u16, unit: Unit) {
+        self.ports.insert(path, port);
+        self.handle(Event::PathFound { path, node: None, unit: Box::new(unit) });
+    }
+
+    pub(crate) fn fault(&mut self, path: u32, fault: Fault) {
+        self.faults.entry(PathId(path)).or_default().push_back(fault);
+    }
+
+    pub(crate) fn handle(&mut self, event: Event) {
+        self.disk.handle(self.now, event);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.disk.poll_action() {
+            match action {
+                Action::Start { path, command } => {
+                    if self.holding.contains(&command.cdb.operation_code()) {
+                        self.held.push_back((path, command));
+                    } else {
+                        self.execute(path, command);
+                    }
+                }
+                Action::Finish(request, completion) => {
+                    let before = self.finished.insert(request.tag, (completion, request.buffer));
+                    assert!(before.is_none(), "a request finishes once");
+                }
+                Action::Geometry(geometry) => self.geometry = Some(geometry),
+                Action::Joined { path } => self.joined.push(path),
+                Action::Refused { path, reason } => self.refused.push((path, reason)),
+                Action::Report(report) => self.reports.push(report),
+                Action::Gone => {
+                    assert!(!self.gone, "a disk goes once");
+                    self.gone = true;
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, path: PathId, mut command: Command) {
+        let port = self.ports[&path];
+        let fault = self.faults.get_mut(&path).and_then(VecDeque::pop_front);
+        let ending = match fault {
+            None => Ending::Reply(self.device.execute(port, &mut command)),
+            Some(Fault::Reply(reply)) => Ending::Reply(reply),
+            Some(Fault::Executed(reply)) => {
+                self.device.execute(port, &mut command);
+                Ending::Reply(reply)
+            }
+            Some(Fault::LostAfter) => {
+                self.device.execute(port, &mut command);
+                Ending::Lost
+            }
+            Some(Fault::LostBefore) => Ending::Lost,
+            Some(Fault::NotSent) => Ending::NotSent,
+            Some(Fault::Aborted) => Ending::Aborted,
+        };
+        self.disk.handle(self.now, Event::Ended(command, ending));
+    }
+
+    /// Executes what was held back.
+    pub(crate) fn let_go(&mut self) {
+        self.holding.clear();
+        while let Some((path, command)) = self.held.pop_front() {
+            self.execute(path, command);
+            self.drain();
+        }
+    }
+
+    /// Lets time pass, stopping wherever the disk wants to be woken.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut wakes = 0;
+        while let Some(at) = self.disk.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.handle(Event::Timeout);
+            wakes += 1;
+            assert!(wakes < 100_000, "a timeout that was handled is not due again at once");
+        }
+        self.now = end;
+    }
+
+    pub(crate) fn submit(&mut self, operation: Operation, buffer: Buffer) -> Tag {
+        self.next_tag += 1;
+        let tag = Tag(self.next_tag);
+        self.handle(Event::Block(Request { tag, operation, buffer }, Node::default()));
+        tag
+    }
+
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Tag {
+        self.write_with(offset, bytes, Durability::Volatile)
+    }
+
+    pub(crate) fn write_with(&mut self, offset: u64, bytes: &[u8], durability: Durability) -> Tag {
+        let length = u32::try_from(bytes.len()).expect("short");
+        self.submit(Operation::Write { offset, length, durability }, Buffer::from(bytes.to_vec()))
+    }
+
+    pub(crate) fn read(&mut self, offset: u64, length: u32) -> Tag {
+        self.submit(Operation::Read { offset, length }, Buffer::zeroed(length as usize))
+    }
+
+    pub(crate) fn flush(&mut self) -> Tag {
+        self.submit(Operation::Flush, Buffer::empty())
+    }
+
+    pub(crate) fn discard(&mut self, offset: u64, length: u32) -> Tag {
+        self.submit(Operation::Discard { offset, length }, Buffer::empty())
+    }
+
+    pub(crate) fn zero(
+        &mut self,
+        offset: u64,
+        length: u32,
+        provisioning: Provisioning,
+        effort: Effort,
+    ) -> Tag {
+        let durability = Durability::Volatile;
+        let operation = Operation::WriteZeroes { offset, length, durability, provisioning, effort };
+        self.submit(operation, Buffer::empty())
+    }
+
+    /// How a request ended, if it has.
+    pub(crate) fn completion(&self, tag: Tag) -> Option<Completion> {
+        self.finished.get(&tag).map(|(completion, _)| *completion)
+    }
+
+    pub(crate) fn data(&self, tag: Tag) -> &[u8] {
+        let (completion, buffer) = &self.finished[&tag];
+        assert_eq!(*completion, Ok(()), "the read succeeded");
+        buffer
+    }
+
+    pub(crate) fn assert_ok(&self, tag: Tag) {
+        assert_eq!(self.completion(tag), Some(Ok(())), "reports: {:#?}", self.reports);
+    }
+
+    pub(crate) fn assert_failed(&self, tag: Tag, error: Error) {
+        assert_eq!(self.completion(tag), Some(Err(error)));
+    }
+
+    pub(crate) fn state(&self, path: u32) -> PathState {
+        let paths: Vec<_> = self.disk.paths().collect();
+        paths.iter().find(|view| view.status.id == PathId(path)).expect("the path is there").status.state
+    }
+
+    pub(crate) fn reported(&self, text: &str) -> bool {
+        self.reports.iter().any(|report| report.to_string().contains(text))
+    }
+}
+
+/// What a survey brought.
+#[derive(Debug, Default)]
+pub(crate) struct Surveyed {
+    pub(crate) found: Vec<(Lun, Unit)>,
+    pub(crate) rejected: Vec<(Lun, Rejection)>,
+    pub(crate) done: Option<Result<Summary, SurveyError>>,
+    pub(crate) out_max: usize,
+    pub(crate) took: Duration,
+}
+
+/// Runs a survey to its end; `answer` answers each command.
+pub(crate) fn survey(mut survey: Survey, mut answer: impl FnMut(Lun, &mut Command) -> Ending) -> Surveyed {
+    let mut now = Instant::START;
+    let mut out = VecDeque::new();
+    let mut result = Surveyed::default();
+    survey.handle(now, SurveyEvent::Start);
+    loop {
+        while let Some(action) = survey.poll_action() {
+            assert!(result.done.is_none(), "nothing comes after the end");
+            match action {
+                SurveyAction::Send { lun, command } => out.push_back((lun, command)),
+                SurveyAction::Found { lun, unit } => result.found.push((lun, *unit)),
+                SurveyAction::Rejected { lun, reason } => result.rejected.push((lun, reason)),
+                SurveyAction::Done(done) => result.done = Some(done),
+            }
+        }
+        result.out_max = result.out_max.max(out.len());
+        if let Some((lun, mut command)) = out.pop_front() {
+            let ending = answer(lun, &mut command);
+            survey.handle(now, SurveyEvent::Ended(command, ending));
+        } else if let Some(at) = survey.poll_timeout() {
+            now = now.max(at);
+            survey.handle(now, SurveyEvent::Timeout);
+        } else {
+            break;
+        }
+    }
+    result.took = now.since(Instant::START);
+    result
+}
+
+/// What a port of the device shows, found by a survey as in real life.
+pub(crate) fn unit_at(device: &mut Device, port: u16) -> Unit {
+    let lun = Lun::from(0);
+    let surveyed =
+        survey(Survey::for_luns(vec![lun]), |_, command| Ending::Reply(device.execute(port, command)));
+    assert_eq!(surveyed.rejected, []);
+    surveyed.found.into_iter().next().expect("one unit").1
+}
