@@ -167,3 +167,36 @@ pub enum Ending {
     /// The target answered that it could not execute it (RFC 7143, 11.4.3: target failure); fate unknown.
     TargetFailure,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(transfer: Transfer) -> Command<()> {
+        Command {
+            id: CommandId(1),
+            cdb: CdbBytes::new(&[0; 6]),
+            attribute: TaskAttribute::Simple,
+            transfer,
+            buffer: Buffer::from(vec![1, 2, 3, 4]),
+            context: (),
+        }
+    }
+
+    #[test]
+    fn data_moves_through_the_named_part_of_the_buffer_only() {
+        let mut read = command(Transfer::FromDevice { offset: 1, length: 2 });
+        read.data_mut().fill(9);
+        assert_eq!((&*read.buffer, read.data()), ([1, 9, 9, 4].as_slice(), [9, 9].as_slice()));
+        assert_eq!(command(Transfer::None).data(), []);
+        assert_eq!(command(Transfer::ToDevice { offset: 0, length: 4 }).data(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_cdb_is_padded_with_zeros() {
+        let cdb = CdbBytes::new(&[0x12, 0, 0, 0, 36, 0]);
+        assert_eq!((cdb.as_slice().len(), cdb.operation_code()), (6, 0x12));
+        assert_eq!(cdb.padded()[6..], [0; 10]);
+        assert_eq!(CdbBytes::new(&[0xff; 32]).as_slice(), [0xff; CDB_LENGTH_MAX]);
+    }
+}

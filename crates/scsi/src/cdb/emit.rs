@@ -49,7 +49,17 @@ impl Cdb {
             | Self::SetTargetPortGroups { .. }
             | Self::ReportSupportedOperationCodes { .. }
             | Self::ReportSupportedTaskManagementFunctions { .. } => self.emit_service_action(&mut cdb),
-            _ => self.emit_control(&mut cdb),
+            Self::TestUnitReady
+            | Self::RequestSense { .. }
+            | Self::Inquiry { .. }
+            | Self::ModeSense { .. }
+            | Self::ModeSelect { .. }
+            | Self::ReportLuns { .. }
+            | Self::ReadCapacity10
+            | Self::StartStopUnit { .. }
+            | Self::PreventAllowMediumRemoval { .. }
+            | Self::Reserve6
+            | Self::Release6 => self.emit_control(&mut cdb),
         }
         let length = op::cdb_length(cdb[0]).expect("every operation code above is of a group with a length");
         CdbBytes::new(&cdb[..length])

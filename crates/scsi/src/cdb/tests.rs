@@ -9,6 +9,7 @@ fn literals() -> Vec<(&'static [u8], Cdb)> {
     let mut all = medium_literals();
     all.extend(ranged_literals());
     all.extend(control_literals());
+    all.extend(mode_literals());
     all.extend(service_action_literals());
     all
 }
@@ -137,6 +138,31 @@ fn control_literals() -> Vec<(&'static [u8], Cdb)> {
         (&[0x12, 0, 0, 0, 36, 0], Cdb::Inquiry { page: None, allocation_length: 36 }),
         (&[0x12, 1, 0x83, 2, 0, 0], Cdb::Inquiry { page: Some(0x83), allocation_length: 512 }),
         (&[0x12, 1, 0, 0, 255, 0], Cdb::Inquiry { page: Some(0), allocation_length: 255 }),
+        (
+            &[0xa0, 0, 2, 0, 0, 0, 0, 0, 0x20, 0, 0, 0],
+            Cdb::ReportLuns { select: SelectReport::All, allocation_length: 0x2000 },
+        ),
+        (&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Cdb::ReadCapacity10),
+        (
+            // START STOP UNIT: IMMED; modifier; power condition, NO_FLUSH, LOEJ, START.
+            &[0x1b, 1, 0, 2, 0x35, 0],
+            Cdb::StartStopUnit {
+                immediate: true,
+                power_condition: 3,
+                power_condition_modifier: 2,
+                no_flush: true,
+                load_eject: false,
+                start: true,
+            },
+        ),
+        (&[0x1e, 0, 0, 0, 1, 0], Cdb::PreventAllowMediumRemoval { prevent: 1 }),
+        (&[0x16, 0, 0, 0, 0, 0], Cdb::Reserve6),
+        (&[0x17, 0, 0, 0, 0, 0], Cdb::Release6),
+    ]
+}
+
+fn mode_literals() -> Vec<(&'static [u8], Cdb)> {
+    vec![
         // MODE SENSE: DBD; PC in the high bits of the page code; subpage; length.
         (
             &[0x1a, 0x08, 0x48, 0xff, 192, 0],
@@ -182,26 +208,6 @@ fn control_literals() -> Vec<(&'static [u8], Cdb)> {
                 parameter_list_length: 28,
             },
         ),
-        (
-            &[0xa0, 0, 2, 0, 0, 0, 0, 0, 0x20, 0, 0, 0],
-            Cdb::ReportLuns { select: SelectReport::All, allocation_length: 0x2000 },
-        ),
-        (&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Cdb::ReadCapacity10),
-        (
-            // START STOP UNIT: IMMED; modifier; power condition, NO_FLUSH, LOEJ, START.
-            &[0x1b, 1, 0, 2, 0x35, 0],
-            Cdb::StartStopUnit {
-                immediate: true,
-                power_condition: 3,
-                power_condition_modifier: 2,
-                no_flush: true,
-                load_eject: false,
-                start: true,
-            },
-        ),
-        (&[0x1e, 0, 0, 0, 1, 0], Cdb::PreventAllowMediumRemoval { prevent: 1 }),
-        (&[0x16, 0, 0, 0, 0, 0], Cdb::Reserve6),
-        (&[0x17, 0, 0, 0, 0, 0], Cdb::Release6),
     ]
 }
 
