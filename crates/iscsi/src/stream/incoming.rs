@@ -186,6 +186,12 @@ impl<K: Copy> Incoming<K> {
         &self.staging[self.start..self.end]
     }
 
+    /// Whether what is [`Self::staged`] begins with a header.
+    #[must_use]
+    pub const fn is_between_pdus(&self) -> bool {
+        matches!(self.phase, Phase::Header)
+    }
+
     /// Whose memory the payload in progress goes to.
     #[must_use]
     pub const fn filling(&self) -> Option<K> {
