@@ -35,8 +35,8 @@ use crate::stream::FrameError;
 pub const QUEUE_DEPTH: usize = 128;
 /// Immediate commands ignore the window (RFC 7143, 4.2.2.1), so they have a bound of their own.
 pub const IMMEDIATE_COMMANDS_MAX: usize = 8;
-/// Task management functions that wait for the device server at a time.
-pub const TASK_MANAGEMENT_MAX: usize = 16;
+/// Task management functions that wait for the device server at a time: a fence may ask for one a logical unit.
+pub const TASK_MANAGEMENT_MAX: usize = 64;
 /// The longest Data-Out of one command, in bytes. A longer one is refused before any data is taken.
 pub const DATA_OUT_MAX: u32 = 16 << 20;
 /// Data-Out that a session may hold, in bytes. From half of it on the command window stays shut; a command
