@@ -40,7 +40,7 @@ pub enum Event {
         lun: Lun,
         cdb: CdbBytes,
         attribute: TaskAttribute,
-        /// All Data-Out.
+        /// All Data-Out. For a read, memory for Data-In if the transport has some: it is used if it is large enough.
         data: Buffer,
         /// The expected data transfer length, in bytes.
         expected: u32,
@@ -114,13 +114,19 @@ pub enum AttentionPolicy {
 /// What the array answers.
 #[derive(Debug)]
 pub enum Action {
-    /// The command ended. `data` is Data-In, never longer than the allocation length; give it back with
-    /// [`Array::recycle`].
+    /// The command ended. `data` is Data-In, never longer than the allocation length; without Data-In it is the
+    /// memory that came with the command, with nothing in it. It may be longer than what was expected: the
+    /// transport sends what fits, and the residual in `reply` says what did not.
     Reply {
         nexus: NexusId,
         tag: u64,
         reply: Reply,
         data: Buffer,
+    },
+    /// A task management function ended the command; there is no answer to it.
+    Aborted {
+        nexus: NexusId,
+        tag: u64,
     },
     TaskManagementReply {
         nexus: NexusId,
@@ -253,7 +259,7 @@ impl Array {
         self.deadlines.first().map(|(at, _, _)| *at)
     }
 
-    /// Takes a buffer that came with [`Action::Reply`] back.
+    /// Takes the memory of Data-In back, for the next command that comes without.
     pub fn recycle(&mut self, buffer: Buffer) {
         self.pool.put(buffer);
     }

@@ -28,7 +28,7 @@ impl Array {
         let pool = &mut self.pool;
         let data = &mut task.data;
         match &task.command {
-            Cdb::Read(access) => return unit.read(access, pool),
+            Cdb::Read(access) => return unit.read(access, data, pool),
             Cdb::Write(access) => unit.write(access, data)?,
             Cdb::WriteAndVerify { access, byte_check } => {
                 unit.write_and_verify(access, *byte_check, data, pool)?;

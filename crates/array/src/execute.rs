@@ -56,7 +56,6 @@ impl Array {
             }
             Err(error) => error.sense(),
         };
-        self.pool.put(data);
         // A pending unit attention comes before what is wrong with the command (SAM, 5.14).
         let sense = match unit {
             Some(unit) => self.pending_attention(nexus, unit).unwrap_or(refused),
@@ -64,7 +63,8 @@ impl Array {
         };
         let format = self.sense_format(unit);
         let residual = residual(0, expected);
-        self.reply(nexus, tag, check_condition(&sense, format, residual), Buffer::empty());
+        let data = self.one_of(Buffer::empty(), data);
+        self.reply(nexus, tag, check_condition(&sense, format, residual), data);
     }
 
     /// The rules that stand before a command enters the task set.
@@ -186,7 +186,6 @@ impl Array {
 
     fn finish(&mut self, id: UnitId, task: Task, result: Result<Buffer, Sense>, answer: Answer) {
         let Task { nexus, port, tag, command, data: sent, expected, .. } = task;
-        self.pool.put(sent);
         let block_size = self.unit(id).map_or(0, |unit| unit.block_size);
         let demand = data_out(&command, block_size);
         let (reply, data) = match result {
@@ -200,6 +199,7 @@ impl Array {
                 (reply, Buffer::empty())
             }
         };
+        let data = self.one_of(data, sent);
         match answer {
             Answer::Sent => self.reply(nexus, tag, reply, data),
             Answer::Withheld => self.pool.put(data),
@@ -226,16 +226,25 @@ impl Array {
         }
     }
 
+    /// Data-In if there is some, else the memory that came with the command, emptied.
+    fn one_of(&mut self, data: Buffer, mut sent: Buffer) -> Buffer {
+        if data.capacity() == 0 {
+            sent.set_len(0);
+            return sent;
+        }
+        self.pool.put(sent);
+        data
+    }
+
     /// Answers a task that was not executed.
     fn answer(&mut self, task: Task, reply: Reply) {
-        self.pool.put(task.data);
-        self.reply(task.nexus, task.tag, reply, Buffer::empty());
+        let data = self.one_of(Buffer::empty(), task.data);
+        self.reply(task.nexus, task.tag, reply, data);
     }
 
     /// What a target answers for a LUN that nothing is mapped at (SPC, 4.2.8 and 6.7.1; SAM, 5.11).
     fn run_without_unit(&mut self, task: Task) {
         let Task { nexus, tag, lun, command, data: sent, expected, port, .. } = task;
-        self.pool.put(sent);
         let (reply, data) = match self.execute_without_unit(port, lun, &command) {
             Ok(data) => {
                 let residual = residual(data.len() as u64, expected);
@@ -246,6 +255,7 @@ impl Array {
                 (reply, Buffer::empty())
             }
         };
+        let data = self.one_of(data, sent);
         self.reply(nexus, tag, reply, data);
     }
 

@@ -1,6 +1,8 @@
 //! Commands that move blocks: READ, WRITE, WRITE AND VERIFY, VERIFY, ORWRITE, COMPARE AND WRITE, PRE-FETCH,
 //! SYNCHRONIZE CACHE (SBC, clause 5).
 
+use core::mem::take;
+
 use block::{Buffer, BufferPool};
 use scsi::cdb::{ByteCheck, Form, LongForm, MediumAccess};
 use scsi::{Blocks, Lba, Sense};
@@ -13,10 +15,18 @@ use crate::unit::{Bytes, Unit};
 const STEP: usize = 64 << 10;
 
 impl Unit {
-    pub(crate) fn read(&mut self, access: &MediumAccess, pool: &mut BufferPool) -> Result<Buffer, Sense> {
+    /// Reads into the memory that came with the command, if it is large enough.
+    pub(crate) fn read(
+        &mut self,
+        access: &MediumAccess,
+        memory: &mut Buffer,
+        pool: &mut BufferPool,
+    ) -> Result<Buffer, Sense> {
         check_protect(access)?;
         let bytes = self.transfer(access.lba, access.blocks, length_field(access.form))?;
-        let mut data = pool.take(in_memory(bytes.length));
+        let length = in_memory(bytes.length);
+        let mut data = if memory.capacity() >= length { take(memory) } else { pool.take(length) };
+        data.set_len(length);
         if let Err(error) = self.store.read_at(bytes.offset, &mut data) {
             pool.put(data);
             return Err(refusal::store_failed(error, false));

@@ -7,7 +7,7 @@ use scsi::mode::{
     ALL_PAGES, BlockDescriptor, BlockDescriptors, CACHING, CONTROL, CachingPage, ControlPage, ModePage,
     ModeParameters,
 };
-use scsi::{ParseError, Sense, SenseFormat};
+use scsi::{Sense, SenseFormat};
 
 use crate::refusal;
 use crate::topology::WriteCache;
@@ -194,10 +194,9 @@ impl Unit {
         if list.is_empty() {
             return Ok(Change::None);
         }
-        let parameters = ModeParameters::parse_select(form, list).map_err(|error| match error {
-            ParseError::Malformed { byte } => refusal::invalid_parameter(offset(byte), None),
-            _ => refusal::parameter_list_length(),
-        })?;
+        // All that can be wrong with its form is that it ends too early.
+        let parameters =
+            ModeParameters::parse_select(form, list).map_err(|_| refusal::parameter_list_length())?;
         let (header, descriptor) = match (form, &parameters.block_descriptors) {
             (ModeForm::Six, _) => (4, 8),
             (ModeForm::Ten, BlockDescriptors::Short(_)) => (8, 8),

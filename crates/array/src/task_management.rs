@@ -84,6 +84,7 @@ impl Array {
         }
     }
 
+    /// Does it, and names the tasks that must end before it is complete.
     fn perform(
         &mut self,
         now: Instant,
@@ -95,7 +96,9 @@ impl Array {
         let complete = |awaited| (Response::Complete, awaited);
         match function {
             Function::ClearAca => return (Response::NotSupported, Vec::new()),
-            Function::TargetWarmReset | Function::TargetColdReset => return complete(self.reset_all(now)),
+            Function::TargetWarmReset | Function::TargetColdReset => {
+                return complete(self.reset_all(now, nexus));
+            }
             Function::NexusReset => return complete(self.reset_nexus(now, nexus)),
             _ => {}
         }
@@ -105,10 +108,11 @@ impl Array {
             Function::AbortTask => self.abort_task(now, nexus, unit, tag),
             Function::AbortTaskSet => {
                 let aborted = self.abort(now, unit, |task| task.nexus == nexus);
+                self.tell_aborted(unit, aborted.unanswered, Teller::TheNexusItself);
                 complete(aborted.awaited)
             }
             Function::ClearTaskSet => complete(self.clear_task_set(now, nexus, unit)),
-            Function::LogicalUnitReset => complete(self.reset_unit(now, unit)),
+            Function::LogicalUnitReset => complete(self.reset_unit(now, nexus, unit)),
             Function::QueryTask => (self.query(unit, |tasks| tasks.contains(nexus, tag)), Vec::new()),
             Function::QueryTaskSet => (self.query(unit, |tasks| tasks.contains_any_of(nexus)), Vec::new()),
             Function::QueryAsynchronousEvent => {
@@ -134,6 +138,7 @@ impl Array {
     ) -> (Response, Vec<Sequence>) {
         let aborted = self.abort(now, unit, |task| task.nexus == nexus && task.tag == tag);
         if aborted.found {
+            self.tell_aborted(unit, aborted.unanswered, Teller::TheNexusItself);
             (Response::Complete, aborted.awaited)
         } else {
             (Response::TaskDoesNotExist, Vec::new())
@@ -143,24 +148,24 @@ impl Array {
     /// The tasks of all nexuses end; those of others are told, by status if TAS says so (SAM, 5.6).
     fn clear_task_set(&mut self, now: Instant, nexus: NexusId, unit: UnitId) -> Vec<Sequence> {
         let aborted = self.abort(now, unit, |_| true);
-        let others = aborted.unanswered.into_iter().filter(|(other, _)| *other != nexus).collect();
-        self.tell_aborted(unit, others, Some(AdditionalSense::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR));
+        let (own, others) = aborted.unanswered.into_iter().partition(|(other, _)| *other == nexus);
+        self.tell_aborted(unit, own, Teller::TheNexusItself);
+        self.tell_aborted(unit, others, Teller::Another);
         aborted.awaited
     }
 
     /// SAM, 6.3.3. Every nexus is told, the one that asked for it too.
-    fn reset_unit(&mut self, now: Instant, unit: UnitId) -> Vec<Sequence> {
-        let aborted = self.abort(now, unit, |_| true);
-        self.tell_aborted(unit, aborted.unanswered, None);
+    fn reset_unit(&mut self, now: Instant, nexus: NexusId, unit: UnitId) -> Vec<Sequence> {
+        let awaited = self.clear_task_set(now, nexus, unit);
         if let Some(unit) = self.unit_mut(unit) {
             unit.modes.reset();
         }
         self.raise(unit, AdditionalSense::BUS_DEVICE_RESET_FUNCTION, None);
-        aborted.awaited
+        awaited
     }
 
-    fn reset_all(&mut self, now: Instant) -> Vec<Sequence> {
-        (0..self.units.len()).flat_map(|index| self.reset_unit(now, UnitId::at(index))).collect()
+    fn reset_all(&mut self, now: Instant, nexus: NexusId) -> Vec<Sequence> {
+        (0..self.units.len()).flat_map(|index| self.reset_unit(now, nexus, UnitId::at(index))).collect()
     }
 
     fn reset_nexus(&mut self, now: Instant, id: NexusId) -> Vec<Sequence> {
@@ -172,21 +177,35 @@ impl Array {
     }
 
     fn abort_of_nexus(&mut self, now: Instant, id: NexusId) -> Vec<Sequence> {
-        (0..self.units.len())
-            .flat_map(|index| self.abort(now, UnitId::at(index), |task| task.nexus == id).awaited)
-            .collect()
+        let mut awaited = Vec::new();
+        for index in 0..self.units.len() {
+            let unit = UnitId::at(index);
+            let aborted = self.abort(now, unit, |task| task.nexus == id);
+            // Nobody is there to be told when the nexus is gone.
+            if self.nexuses.contains_key(&id) {
+                self.tell_aborted(unit, aborted.unanswered, Teller::TheNexusItself);
+            }
+            awaited.extend(aborted.awaited);
+        }
+        awaited
     }
 
-    /// Tasks that another nexus ended: TASK ABORTED if TAS is 1, else a unit attention, if there is one to give.
-    fn tell_aborted(&mut self, unit: UnitId, tasks: Vec<(NexusId, u64)>, attention: Option<AdditionalSense>) {
-        let Some(task_aborted_status) = self.unit(unit).map(|unit| unit.modes.task_aborted_status()) else {
-            return;
-        };
+    /// Says which tasks will have no answer; those that another nexus ended get TASK ABORTED if TAS is 1, else a
+    /// unit attention (SAM, 5.6).
+    fn tell_aborted(&mut self, unit: UnitId, tasks: Vec<(NexusId, u64)>, teller: Teller) {
+        let with_status =
+            teller == Teller::Another && self.unit(unit).is_some_and(|unit| unit.modes.task_aborted_status());
         for (nexus, tag) in tasks {
-            if task_aborted_status {
+            if with_status {
                 let reply = Reply { status: Status::TaskAborted, sense: None, residual: Residual::None };
                 self.actions.push_back(Action::Reply { nexus, tag, reply, data: Buffer::empty() });
-            } else if let (Some(attention), Some(nexus)) = (attention, self.nexuses.get_mut(&nexus)) {
+                continue;
+            }
+            self.actions.push_back(Action::Aborted { nexus, tag });
+            if teller == Teller::Another
+                && let Some(nexus) = self.nexuses.get_mut(&nexus)
+            {
+                let attention = AdditionalSense::COMMANDS_CLEARED_BY_ANOTHER_INITIATOR;
                 nexus.attentions[unit.index()].raise(attention);
             }
         }
@@ -257,6 +276,13 @@ impl Array {
     }
 }
 
+/// Whose function ended a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Teller {
+    TheNexusItself,
+    Another,
+}
+
 /// What an abort left behind.
 #[derive(Debug, Default)]
 struct Ended {
@@ -269,7 +295,9 @@ impl Action {
     /// Whether it answers this nexus.
     fn is_for(&self, id: NexusId) -> bool {
         match self {
-            Self::Reply { nexus, .. } | Self::TaskManagementReply { nexus, .. } => *nexus == id,
+            Self::Reply { nexus, .. }
+            | Self::Aborted { nexus, .. }
+            | Self::TaskManagementReply { nexus, .. } => *nexus == id,
             Self::NexusDrained { .. } => false,
         }
     }

@@ -73,6 +73,14 @@ impl Bench {
         self.tag
     }
 
+    /// The next action, which must say that this command is answered no more.
+    pub(crate) fn is_aborted(&mut self, expected_tag: u64) {
+        match self.array.poll_action() {
+            Some(Action::Aborted { tag, .. }) if tag == expected_tag => {}
+            other => panic!("command {expected_tag} is not aborted, but {other:?}"),
+        }
+    }
+
     /// The next action, which must be the reply to this command.
     pub(crate) fn reply_to(&mut self, expected_tag: u64) -> (Reply, Vec<u8>) {
         match self.array.poll_action() {

@@ -148,6 +148,7 @@ fn a_ghost_write_undoes_a_newer_one_when_the_array_lies_about_the_abort() {
     };
     bench.handle(Event::SetFault(FaultId(2), lie));
     let abort = bench.manage(A, Function::AbortTask, Some(old));
+    bench.is_aborted(old);
     assert_eq!(bench.response_to(abort), Response::Complete);
     bench.tell_as(B, &write_10(0, 1), &[2; 512]);
     bench.handle(Event::Release(FAULT));
@@ -161,6 +162,7 @@ fn an_honest_abort_is_answered_only_after_the_ghost_is_out() {
     bench.handle(next(Class::Write, hold(Place::BackEnd, Until::Released)));
     let old = bench.send(A, 0, &write_10(0, 1), &[1; 512], 512);
     let abort = bench.manage(A, Function::AbortTask, Some(old));
+    bench.is_aborted(old);
     bench.nothing_happens();
     bench.handle(Event::Release(FAULT));
     assert_eq!(bench.response_to(abort), Response::Complete);

@@ -102,7 +102,7 @@ fn the_limits_page_says_what_is_enforced() {
 #[test]
 fn capacity_is_told_by_both_commands() {
     let mut bench = Bench::new(options());
-    let last = u8::try_from(BLOCKS - 1 & 0xff).unwrap();
+    let last = u8::try_from((BLOCKS - 1) & 0xff).unwrap();
     assert_eq!(bench.get(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [0, 0, 0x07, last, 0, 0, 0x02, 0x00]);
     // SERVICE ACTION IN(16), READ CAPACITY(16), 32 bytes.
     let long = bench.get(&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0]);

@@ -1,5 +1,7 @@
 //! What the array promises, command by command. CDBs are literal bytes: they are what initiators send.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 mod bench;
 
 mod attentions;

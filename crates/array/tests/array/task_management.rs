@@ -30,7 +30,9 @@ fn an_aborted_task_is_neither_executed_nor_answered() {
     let tag = write(&mut bench, A, 1);
     assert_eq!(run(&mut bench, B, Function::AbortTask, Some(tag)), Response::TaskDoesNotExist);
     assert_eq!(run(&mut bench, A, Function::QueryTask, Some(tag)), Response::Succeeded);
-    assert_eq!(run(&mut bench, A, Function::AbortTask, Some(tag)), Response::Complete);
+    let abort = bench.manage(A, Function::AbortTask, Some(tag));
+    bench.is_aborted(tag);
+    assert_eq!(bench.response_to(abort), Response::Complete);
     assert_eq!(run(&mut bench, A, Function::QueryTask, Some(tag)), Response::Complete);
     assert_eq!(run(&mut bench, A, Function::AbortTask, Some(tag)), Response::TaskDoesNotExist);
     bench.handle(Event::Release(FAULT));
@@ -42,9 +44,11 @@ fn an_aborted_task_is_neither_executed_nor_answered() {
 fn abort_task_set_ends_only_ones_own_tasks() {
     let mut bench = Bench::new(options());
     hold_writes(&mut bench, Place::Queue);
-    write(&mut bench, A, 1);
+    let own = write(&mut bench, A, 1);
     let other = write(&mut bench, B, 2);
-    assert_eq!(run(&mut bench, A, Function::AbortTaskSet, None), Response::Complete);
+    let abort = bench.manage(A, Function::AbortTaskSet, None);
+    bench.is_aborted(own);
+    assert_eq!(bench.response_to(abort), Response::Complete);
     assert_eq!(run(&mut bench, A, Function::QueryTaskSet, None), Response::Complete);
     assert_eq!(run(&mut bench, B, Function::QueryTaskSet, None), Response::Succeeded);
     bench.handle(Event::Release(FAULT));
@@ -56,8 +60,10 @@ fn abort_task_set_ends_only_ones_own_tasks() {
 fn clear_task_set_tells_the_others_what_became_of_their_tasks() {
     let mut bench = Bench::new(options());
     hold_writes(&mut bench, Place::Queue);
-    write(&mut bench, B, 2);
-    assert_eq!(run(&mut bench, A, Function::ClearTaskSet, None), Response::Complete);
+    let tag = write(&mut bench, B, 2);
+    let clear = bench.manage(A, Function::ClearTaskSet, None);
+    bench.is_aborted(tag);
+    assert_eq!(bench.response_to(clear), Response::Complete);
     assert_eq!(sense(&bench.ask_as(B, 0, &TEST_UNIT_READY).0), attention(0x2f, 0x00));
     assert_eq!(bench.ask(&TEST_UNIT_READY).0.status, Status::Good);
 }
@@ -82,12 +88,14 @@ fn a_reset_ends_all_tasks_and_is_told_to_everybody() {
     for function in [Function::LogicalUnitReset, Function::TargetWarmReset, Function::TargetColdReset] {
         let mut bench = Bench::new(options());
         hold_writes(&mut bench, Place::Queue);
-        write(&mut bench, A, 1);
-        write(&mut bench, B, 2);
-        assert_eq!(run(&mut bench, A, function, None), Response::Complete);
-        for nexus in [A, B] {
-            assert_eq!(sense(&bench.ask_as(nexus, 0, &TEST_UNIT_READY).0), attention(0x29, 0x03));
-        }
+        let tags = [write(&mut bench, A, 1), write(&mut bench, B, 2)];
+        let reset = bench.manage(A, function, None);
+        tags.into_iter().for_each(|tag| bench.is_aborted(tag));
+        assert_eq!(bench.response_to(reset), Response::Complete);
+        assert_eq!(sense(&bench.ask_as(B, 0, &TEST_UNIT_READY).0), attention(0x29, 0x03));
+        assert_eq!(sense(&bench.ask_as(B, 0, &TEST_UNIT_READY).0), attention(0x2f, 0x00));
+        assert_eq!(sense(&bench.ask(&TEST_UNIT_READY).0), attention(0x29, 0x03));
+        assert_eq!(bench.ask(&TEST_UNIT_READY).0.status, Status::Good);
         bench.handle(Event::Release(FAULT));
         bench.nothing_happens();
     }
@@ -97,8 +105,9 @@ fn a_reset_ends_all_tasks_and_is_told_to_everybody() {
 fn a_reset_is_answered_when_the_back_end_is_drained() {
     let mut bench = Bench::new(options());
     hold_writes(&mut bench, Place::BackEnd);
-    write(&mut bench, A, 1);
+    let tag = write(&mut bench, A, 1);
     let reset = bench.manage(B, Function::LogicalUnitReset, None);
+    bench.is_aborted(tag);
     bench.nothing_happens();
     bench.handle(Event::ClearFault(FAULT));
     assert_eq!(bench.response_to(reset), Response::Complete);
@@ -126,8 +135,9 @@ fn a_closed_nexus_is_drained_when_its_last_task_ended() {
 fn a_function_that_waits_is_not_answered_to_a_nexus_that_is_gone() {
     let mut bench = Bench::new(options());
     hold_writes(&mut bench, Place::BackEnd);
-    write(&mut bench, B, 2);
+    let tag = write(&mut bench, B, 2);
     bench.manage(A, Function::LogicalUnitReset, None);
+    bench.is_aborted(tag);
     bench.handle(Event::NexusClosed { nexus: A });
     assert!(matches!(bench.array.poll_action(), Some(Action::NexusDrained { nexus: A })));
     bench.handle(Event::ClearFault(FAULT));
