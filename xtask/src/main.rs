@@ -1,5 +1,8 @@
 //! The project's own tools: `cargo run -p xtask -- COMMAND`.
 
+mod bench;
+mod harness;
+mod real_targets;
 mod tidy;
 mod workspace;
 
@@ -10,7 +13,9 @@ use anyhow::Result;
 const USAGE: &str = "\
 usage: cargo run -p xtask -- COMMAND
 
-  tidy   check the boundaries between crates, the sources' habits, the licences and the documents";
+  tidy                     check the boundaries between crates, the sources' habits, the licences, the documents
+  real-targets [FILTER]    drive the built smpath against tgtd, libiscsi, QEMU, libnbd and fio (--list names the cases)
+  bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +31,10 @@ fn main() -> ExitCode {
 fn dispatch(arguments: &[String]) -> Result<ExitCode> {
     match arguments.first().map(String::as_str) {
         Some("tidy") => tidy::command(),
+        Some("bench") if arguments.get(1).is_some_and(|what| what == "peers") => {
+            bench::command(&arguments[2..])
+        }
+        Some("real-targets") => real_targets::command(&arguments[1..]),
         _ => {
             eprintln!("{USAGE}");
             Ok(ExitCode::from(2))

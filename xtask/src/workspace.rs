@@ -74,11 +74,7 @@ impl Workspace {
                 foreign.push(Foreign::from_package(package)?);
             }
         }
-        Ok(Self {
-            root: PathBuf::from(text(metadata, "workspace_root")?),
-            members,
-            foreign,
-        })
+        Ok(Self { root: PathBuf::from(text(metadata, "workspace_root")?), members, foreign })
     }
 }
 

@@ -1,0 +1,216 @@
+//! `xtask bench peers`: our disk beside `qemu-nbd` over libiscsi, on the same target, in one run.
+//!
+//! Only ratios inside one run mean anything: the target, fio and the program that is measured share the machine.
+//! Every round measures every cell once, so that whatever else the machine does falls on all of them alike.
+
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use self::report::{Report, Sample};
+use crate::harness::backend::{Backend, Kind};
+use crate::harness::fio::{Job, Length, run_job};
+use crate::harness::process::{Process, cpu_time, is_installed, run, wait_until};
+use crate::harness::room::Room;
+use crate::harness::smpath::{self, Disk, nbd_unix_uri};
+
+/// For anything but a measurement.
+const LIMIT: Duration = Duration::from_secs(60);
+const MEBIBYTES: u64 = 512;
+
+/// What is measured of every server.
+struct Load {
+    name: &'static str,
+    pattern: &'static str,
+    block_bytes: u32,
+    depth: u32,
+}
+
+const LOADS: [Load; 6] = [
+    Load { name: "randread 4k qd1", pattern: "randread", block_bytes: 4096, depth: 1 },
+    Load { name: "randread 4k qd32", pattern: "randread", block_bytes: 4096, depth: 32 },
+    Load { name: "randwrite 4k qd1", pattern: "randwrite", block_bytes: 4096, depth: 1 },
+    Load { name: "randwrite 4k qd32", pattern: "randwrite", block_bytes: 4096, depth: 32 },
+    Load { name: "read 1m qd4", pattern: "read", block_bytes: 1 << 20, depth: 4 },
+    Load { name: "write 1m qd4", pattern: "write", block_bytes: 1 << 20, depth: 4 },
+];
+
+#[derive(Debug)]
+struct Options {
+    /// Of one measurement.
+    seconds: f64,
+    rounds: u32,
+    backends: Vec<Kind>,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut options = Self { seconds: 3.0, rounds: 5, backends: vec![Kind::Tgt, Kind::Array] };
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let value = rest.next().with_context(|| format!("{argument} needs a value"))?;
+            match argument.as_str() {
+                "--seconds" => options.seconds = value.parse().context("--seconds is a number")?,
+                "--rounds" => options.rounds = value.parse().context("--rounds is a whole number")?,
+                "--backend" if value == "tgt" => options.backends = vec![Kind::Tgt],
+                "--backend" if value == "array" => options.backends = vec![Kind::Array],
+                _ => bail!(
+                    "bench peers takes --seconds S, --rounds N, --backend tgt|array; not {argument} {value}"
+                ),
+            }
+        }
+        ensure!(options.seconds >= 0.1 && options.rounds >= 1, "at least 0.1 s and one round");
+        Ok(options)
+    }
+}
+
+pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
+    let options = Options::parse(arguments)?;
+    for tool in ["fio", "qemu-nbd", "nbdinfo", "tgtd", "iscsi-ls"] {
+        ensure!(is_installed(tool), "{tool} is not installed");
+    }
+    let mut within_budget = true;
+    for kind in &options.backends {
+        let report = measure(*kind, &options)?;
+        println!("{}", report.table());
+        let verdicts = report.verdicts();
+        for verdict in &verdicts {
+            println!("- {verdict}");
+            within_budget &= verdict.is_met();
+        }
+        println!();
+    }
+    Ok(if within_budget { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure(kind: Kind, options: &Options) -> Result<Report> {
+    let room = Room::new()?;
+    let backend = Backend::start(kind, &room, MEBIBYTES)?;
+    fill(&room, &backend)?;
+    let servers = Server::all(&backend)?;
+    let names = servers.iter().map(|server| server.name).collect();
+    let loads = LOADS.iter().map(|load| load.name).collect();
+    let title = format!("{kind}, {} rounds of {} s, medians", options.rounds, options.seconds);
+    let mut report = Report::new(title, names, loads);
+    for round in 0..options.rounds {
+        for load in &LOADS {
+            for server in &servers {
+                eprintln!(
+                    "{kind}: round {} of {}: {}, {}",
+                    round + 1,
+                    options.rounds,
+                    load.name,
+                    server.name
+                );
+                let sample = server.load(load, Duration::from_secs_f64(options.seconds))?;
+                report.add(server.name, load.name, sample);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Writes the whole unit once: a read of what was never written costs a target less.
+fn fill(room: &Room, backend: &Backend) -> Result<()> {
+    let url = &backend.urls()[0];
+    let pattern = room.pattern("pattern", MEBIBYTES << 20)?;
+    let file = pattern.to_string_lossy();
+    run("qemu-img", ["convert", "-n", "-f", "raw", "-O", "raw", &file, url], LIMIT)?.good()?;
+    std::fs::remove_file(&pattern)?;
+    Ok(())
+}
+
+/// One process that exports the backend's unit as an NBD disk.
+struct Server {
+    name: &'static str,
+    uri: String,
+    id: u32,
+    _export: Export,
+}
+
+/// Keeps the process and its socket's folder.
+enum Export {
+    Ours { _disk: Disk, _room: Room },
+    Peer { _process: Process, _room: Room },
+}
+
+pub(super) const OURS_FOUR: &str = "smpath, 4 paths";
+pub(super) const OURS_ONE: &str = "smpath, 1 path";
+pub(super) const DIRECT: &str = "smpath, direct";
+pub(super) const PEER: &str = "qemu-nbd, 1 path";
+
+impl Server {
+    fn all(backend: &Backend) -> Result<Vec<Self>> {
+        let urls = backend.urls();
+        let mut servers = Vec::new();
+        if smpath::binary().is_ok() {
+            servers.push(Self::ours(OURS_FOUR, &urls, &[])?);
+            servers.push(Self::ours(OURS_ONE, &urls[..1], &[])?);
+            if has_direct()? {
+                servers.push(Self::ours(DIRECT, &urls[..1], &["--direct".to_owned()])?);
+            } else {
+                eprintln!(
+                    "smpath run has no --direct: the cost of the multipath layer alone is not measured"
+                );
+            }
+        } else {
+            eprintln!("no smpath binary: only the peer is measured");
+        }
+        servers.push(Self::peer(&urls[0])?);
+        Ok(servers)
+    }
+
+    fn ours(name: &'static str, urls: &[String], options: &[String]) -> Result<Self> {
+        let room = Room::new()?;
+        let disk = Disk::start(&room, &[urls, options].concat())?;
+        Ok(Self {
+            name,
+            uri: disk.uri.clone(),
+            id: disk.id(),
+            _export: Export::Ours { _disk: disk, _room: room },
+        })
+    }
+
+    fn peer(url: &str) -> Result<Self> {
+        let room = Room::new()?;
+        let socket = room.path("nbd");
+        let arguments = ["--persistent", "--shared=8", "--format=raw", "--socket", &path_text(&socket), url];
+        let mut process = Process::start("qemu-nbd", arguments)?;
+        wait_until(LIMIT, "socket of qemu-nbd", || (socket.exists() || process.has_ended()).then_some(()))?;
+        process.ensure_alive()?;
+        let (uri, id) = (nbd_unix_uri(&socket), process.id());
+        Ok(Self { name: PEER, uri, id, _export: Export::Peer { _process: process, _room: room } })
+    }
+
+    fn load(&self, load: &Load, time: Duration) -> Result<Sample> {
+        let Load { pattern, block_bytes, depth, .. } = *load;
+        let job = Job { uri: &self.uri, pattern, block_bytes, depth, length: Length::For(time) };
+        let before = cpu_time(self.id)?;
+        let measured = run_job(&job, time + LIMIT).with_context(|| self.name)?;
+        let busy = cpu_time(self.id)? - before;
+        ensure!(measured.ios > 0, "{}: no I/O was done", self.name);
+        Ok(Sample {
+            iops: measured.iops,
+            p50: micros(measured.p50),
+            p99: micros(measured.p99),
+            cpu: micros(busy) / measured.ios as f64,
+        })
+    }
+}
+
+fn has_direct() -> Result<bool> {
+    let help = smpath::smpath(&["run", "--help"], LIMIT)?.good()?;
+    Ok(help.stdout.contains("--direct"))
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn path_text(path: &Path) -> String {
+    PathBuf::from(path).display().to_string()
+}

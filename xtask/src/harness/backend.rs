@@ -1,0 +1,77 @@
+//! The two targets that a disk is served over: tgtd, which nobody here wrote, and our embedded array.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use super::link::Link;
+use super::room::Room;
+use super::smpath::{Array, Route};
+use super::tgt::{self, Tgt};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tgt,
+    Array,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tgt => "tgt",
+            Self::Array => "array",
+        })
+    }
+}
+
+/// One logical unit of a given size behind four paths.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    _server: Server,
+    pub(crate) routes: Vec<Route>,
+}
+
+/// Held for as long as the unit is to be there.
+#[derive(Debug)]
+#[expect(dead_code, reason = "dropping a server ends its process")]
+enum Server {
+    Tgt(Tgt),
+    Array(Array),
+}
+
+impl Backend {
+    pub(crate) fn start(kind: Kind, room: &Room, mebibytes: u64) -> Result<Self> {
+        match kind {
+            Kind::Tgt => {
+                let tgt = Tgt::start(&room.zeroes("lu", mebibytes << 20)?)?;
+                Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
+            }
+            Kind::Array => {
+                let array = Array::start(&[&format!("size={mebibytes}M")])?;
+                Ok(Self { routes: array.routes.clone(), _server: Server::Array(array) })
+            }
+        }
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.routes.iter().map(Route::url).collect()
+    }
+
+    /// One link for each path, and the paths' addresses through them.
+    pub(crate) fn links(&self) -> Result<(Vec<Link>, Vec<String>)> {
+        let mut links = Vec::new();
+        let mut urls = Vec::new();
+        for route in &self.routes {
+            let link = Link::to(route.portal)?;
+            urls.push(route.url_through(link.address()));
+            links.push(link);
+        }
+        Ok((links, urls))
+    }
+}
+
+fn routes(tgt: &Tgt) -> Vec<Route> {
+    let both = |portal| tgt.targets.iter().map(move |target| (portal, target.clone()));
+    let all = tgt.portals.iter().copied().flat_map(both);
+    all.map(|(portal, target)| Route { portal, target, lun: tgt::LUN }).collect()
+}
