@@ -39,7 +39,14 @@ pub(super) struct Answer {
 pub(super) struct Buffers {
     held: Vec<Option<Buffer>>,
     free: Vec<BufferId>,
+    /// Sent, and not taken back by the driver.
+    spent: Vec<Buffer>,
+    /// Capacity of `spent`, in bytes.
+    spent_bytes: usize,
 }
+
+/// Sent buffers that wait for the driver to take them back, in bytes; what is more goes to the session's pool.
+const SPENT_MAX: usize = 4 << 20;
 
 /// Index of a buffer in [`Buffers`].
 pub(super) type BufferId = u16;
@@ -68,10 +75,20 @@ impl Buffers {
     }
 
     pub(super) fn release(&mut self, id: BufferId, pool: &mut BufferPool) {
-        if let Some(buffer) = self.held[usize::from(id)].take() {
+        let Some(buffer) = self.held[usize::from(id)].take() else { return };
+        self.free.push(id);
+        if self.spent_bytes + buffer.capacity() > SPENT_MAX {
             pool.put(buffer);
-            self.free.push(id);
+            return;
         }
+        self.spent_bytes += buffer.capacity();
+        self.spent.push(buffer);
+    }
+
+    pub(super) fn reclaim(&mut self) -> Option<Buffer> {
+        let buffer = self.spent.pop()?;
+        self.spent_bytes -= buffer.capacity();
+        Some(buffer)
     }
 }
 

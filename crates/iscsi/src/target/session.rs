@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 
-use block::BufferPool;
+use block::{Buffer, BufferPool};
 use clock::{Duration, Instant};
 
 use super::command::{Arrival, Numbers};
@@ -186,9 +186,10 @@ impl Session {
         self.tasks.ordered() + self.tasks.immediate()
     }
 
-    /// The session's pool, for Data-In buffers: what is sent from them comes back to it.
-    pub fn pool(&mut self) -> &mut BufferPool {
-        &mut self.pool
+    /// A Data-In buffer whose last byte is sent, for the device server to use again. To be asked for until there is
+    /// none after [`Event::Sent`], so that neither side has to allocate.
+    pub fn reclaim(&mut self) -> Option<Buffer> {
+        self.buffers.reclaim()
     }
 
     /// Whether there is too much to be sent to do anything that adds to it.

@@ -17,7 +17,7 @@ impl Chance {
 
     /// From zero to one less than `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.number() >> 16).unwrap() % bound.max(1)
+        usize::try_from(self.number() >> 16).expect("48 bits fit") % bound.max(1)
     }
 
     pub(crate) fn one_in(&mut self, odds: usize) -> bool {

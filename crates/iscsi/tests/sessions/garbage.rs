@@ -130,7 +130,7 @@ impl Victim {
 }
 
 fn pdu(header: Header, data: &[u8]) -> Vec<u8> {
-    let header = header.with_data_length(u32::try_from(data.len()).unwrap());
+    let header = header.with_data_length(u32::try_from(data.len()).expect("short data"));
     let mut bytes = [&header.0[..], data].concat();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes

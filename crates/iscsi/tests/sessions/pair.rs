@@ -140,13 +140,13 @@ impl Pair {
     }
 
     pub(crate) fn write(&mut self, id: u64, offset: u32, data: &[u8]) {
-        let length = u32::try_from(data.len()).unwrap();
+        let length = u32::try_from(data.len()).expect("short data");
         let transfer = Transfer::ToDevice { offset: 0, length };
         self.submit(id, cdb(0x2a, offset), transfer, data.to_vec().into());
     }
 
     pub(crate) fn read(&mut self, id: u64, offset: u32, length: usize) {
-        let transfer = Transfer::FromDevice { offset: 0, length: u32::try_from(length).unwrap() };
+        let transfer = Transfer::FromDevice { offset: 0, length: u32::try_from(length).expect("short data") };
         self.submit(id, cdb(0x28, offset), transfer, Buffer::zeroed(length));
     }
 
@@ -304,18 +304,22 @@ pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
 }
 
 pub(crate) fn credentials(name: &str, secret: &[u8]) -> Credentials {
-    Credentials { name: name.into(), secret: Secret::new(secret).unwrap() }
+    Credentials { name: name.into(), secret: Secret::new(secret).expect("a secret of a legal length") }
 }
 
 pub(crate) fn initiator_options(target: &str) -> initiator::Options {
-    let kind = initiator::Kind::Normal { target_name: target.parse().unwrap() };
-    initiator::Options::new(INITIATOR.parse().unwrap(), Isid([0x80, 0, 0, 0, 0, 1]), kind)
+    let kind = initiator::Kind::Normal { target_name: target.parse().expect("a legal name or address") };
+    initiator::Options::new(
+        INITIATOR.parse().expect("a legal name or address"),
+        Isid([0x80, 0, 0, 0, 0, 1]),
+        kind,
+    )
 }
 
 pub(crate) fn target_options() -> target::Options {
     let portals = vec![
-        Portal { address: "192.0.2.1:3260".parse().unwrap(), group: 1 },
-        Portal { address: "[2001:db8::2]:3261".parse().unwrap(), group: 2 },
+        Portal { address: "192.0.2.1:3260".parse().expect("a legal name or address"), group: 1 },
+        Portal { address: "[2001:db8::2]:3261".parse().expect("a legal name or address"), group: 2 },
     ];
     let chap = Chap {
         initiator: credentials("host", b"initiator secret"),

@@ -130,6 +130,24 @@ fn a_read_ends_with_its_status_in_the_last_data_in() {
 }
 
 #[test]
+fn a_buffer_that_was_sent_is_there_to_be_used_again() {
+    let mut wire = Wire::logged_in(options(), NO_UNSOLICITED);
+    wire.submit(1, READ, 10_000, b"");
+    let tag = wire.command().tag;
+    let data = pattern(10_000);
+    let memory = data.as_ptr();
+    wire.reply(tag, Reply::good(), data);
+    assert!(wire.session.reclaim().is_none(), "nothing is sent");
+    wire.take();
+    assert_eq!(
+        wire.session.reclaim().map(|buffer| buffer.as_ptr()),
+        Some(memory),
+        "the same memory: no copy"
+    );
+    assert!(wire.session.reclaim().is_none());
+}
+
+#[test]
 fn residuals_compare_what_was_expected_with_what_there_is() {
     let mut wire = Wire::logged_in(options(), NO_UNSOLICITED);
     for (expected, available, residual) in
