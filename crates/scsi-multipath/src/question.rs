@@ -60,6 +60,8 @@ pub(crate) enum Answer {
     Lost,
 }
 
+/// A list of as many logical units as are parsed ([`scsi::luns::LUNS_MAX`]), and its header.
+const LIST_LENGTH_MAX: u32 = 8 + 8 * 16_384;
 /// Attempts at a question that another try may answer, with a pause between them.
 const ATTEMPTS_MAX: u8 = 10;
 /// What a target does while its port groups change, it does for seconds.
@@ -87,7 +89,7 @@ impl Question {
     /// The most that is asked for, whatever the device says it has.
     const fn allocation_max(self) -> u32 {
         match self {
-            Self::LogicalUnits => 8 + 8 * scsi::luns::LUNS_MAX as u32,
+            Self::LogicalUnits => LIST_LENGTH_MAX,
             // What the allocation length field holds, cut to what SPC lets the pages be.
             Self::SupportedPages | Self::Serial | Self::DeviceId => u16::MAX as u32,
             Self::PortGroupsExtended | Self::PortGroups => 64 << 10,

@@ -36,6 +36,7 @@ pub struct Survey {
 }
 
 /// What happened.
+#[expect(clippy::large_enum_variant, reason = "a command moves by value everywhere")]
 #[derive(Debug)]
 pub enum SurveyEvent {
     Start,

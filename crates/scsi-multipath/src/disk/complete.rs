@@ -86,7 +86,7 @@ impl Disk {
         }
     }
 
-    /// Another path may do better. If the path is not to blame, each is asked once.
+    /// Another path may do better. If the path is not to blame, that is tried as often as there are paths.
     fn elsewhere(&self, work: &mut Work, failure: Failure, effect: PathEffect) -> Verdict {
         work.tries = 0;
         work.said = Said::Failed(failure);
@@ -119,13 +119,7 @@ impl Disk {
         for path in &mut self.paths {
             path.probe.want(everywhere, now);
         }
-        self.with_path(now, path, |path| {
-            path.affect(now, effect);
-            if follow_up.contains(FollowUp::IDENTITY) && path.is_alive() {
-                path.suspect(Reason::Verifying, now);
-            }
-            path.probe.want(follow_up, now);
-        });
+        self.with_path(now, path, |path| path.affect(now, effect, follow_up));
     }
 
     fn write_cache(&self) -> WriteCache {

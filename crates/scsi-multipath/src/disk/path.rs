@@ -103,19 +103,25 @@ impl Path {
     }
 
     /// What a reply on this path says of it.
-    pub(super) fn affect(&mut self, now: Instant, effect: PathEffect) {
+    pub(super) fn affect(&mut self, now: Instant, effect: PathEffect, follow_up: FollowUp) {
         if !self.is_alive() {
             return;
         }
         match effect {
+            PathEffect::None if follow_up.contains(FollowUp::IDENTITY) => {
+                self.suspect(Reason::Verifying, now);
+            }
             PathEffect::None => {}
             PathEffect::Doubtful => self.suspect(Reason::Doubtful, now),
-            PathEffect::Failed => self.fail(Reason::Lost, now),
-            PathEffect::Gone => self.fail(Reason::Gone, now),
+            // It is asked who it is as well, at its own pace.
+            PathEffect::Failed => return self.fail(Reason::Lost, now),
+            PathEffect::Gone => return self.fail(Reason::Gone, now),
             PathEffect::Transitioning => self.refused_access(AccessState::Transitioning, now),
             PathEffect::Standby => self.refused_access(AccessState::Standby, now),
             PathEffect::Unavailable => self.refused_access(AccessState::Unavailable, now),
         }
+        let unknown = if self.unit.reports_access { FollowUp::NONE } else { FollowUp::ACCESS };
+        self.probe.want(follow_up.without(unknown), now);
     }
 
     /// Nothing is sent on it until it has shown its identity.

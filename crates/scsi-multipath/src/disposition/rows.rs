@@ -241,13 +241,12 @@ const fn after_reset(ascq: u8, again: Disposition) -> Disposition {
     }
 }
 
-/// 2Ah: parameters changed.
+/// 2Ah: parameters changed. Whatever changed, nothing is written before the identity was read again.
 const fn parameters_changed(ascq: u8, again: Disposition) -> Disposition {
+    let again = again.and(FollowUp::IDENTITY);
     match ascq {
         // Parameters changed, which is not said.
-        0x00 => {
-            again.and(FollowUp::IDENTITY).and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::ACCESS)
-        }
+        0x00 => again.and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::ACCESS),
         // Mode parameters changed.
         0x01 => again.and(FollowUp::MODES),
         // Reservations preempted, released; registrations preempted.
@@ -266,17 +265,15 @@ const fn parameters_changed(ascq: u8, again: Disposition) -> Disposition {
 
 /// 3Fh: target operating conditions have changed, and what else is about the definition of the logical unit.
 const fn definition_changed(ascq: u8, again: Disposition) -> Disposition {
-    let verify = again.and(FollowUp::IDENTITY).and(FollowUp::NOTICE);
+    let again = again.and(FollowUp::IDENTITY).and(FollowUp::NOTICE);
     match ascq {
         // Target operating conditions, microcode, operating definition changed.
-        0x00..=0x02 | 0x16 => verify.and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::ACCESS),
+        0x00..=0x02 | 0x16 => again.and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::ACCESS),
         // Inquiry data, device identifier, redundancy group, spare, volume set changed.
-        0x03 | 0x05 | 0x0a..=0x0d => verify.and(FollowUp::CAPACITY),
-        // Reported LUNs data has changed.
-        0x0e => verify.and(FollowUp::DISCOVER),
-        // iSCSI portal added, removed, changed.
-        0x12..=0x14 => again.and(FollowUp::DISCOVER),
-        _ => again.and(FollowUp::NOTICE),
+        0x03 | 0x05 | 0x0a..=0x0d => again.and(FollowUp::CAPACITY),
+        // Reported LUNs data has changed; iSCSI portal added, removed, changed.
+        0x0e | 0x12..=0x14 => again.and(FollowUp::DISCOVER),
+        _ => again,
     }
 }
 

@@ -1,5 +1,9 @@
 //! Stories about surveys and disks, told against a small device server that executes at once or never.
 
 mod device;
+mod dispositions;
+mod failovers;
+mod identities;
 mod rig;
 mod stories;
+mod surveys;
