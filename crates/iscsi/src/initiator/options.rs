@@ -68,6 +68,8 @@ pub enum OptionsError {
     AliasNotText,
     #[error("the offer for {0} is not legal")]
     BadOffer(&'static str),
+    #[error("MaxRecvDataSegmentLength is not a multiple of 4: {0}")]
+    UnalignedSegments(u32),
     #[error("a CHAP name has 1 to {ALIAS_LENGTH_MAX} bytes and no zero byte")]
     BadChapName,
     #[error("the two CHAP secrets are equal: who knows one could pretend to be the other")]
@@ -114,6 +116,10 @@ impl Options {
         }
         if let Some(key) = self.offers.fault() {
             return Err(OptionsError::BadOffer(key));
+        }
+        // tgt 1.0.85 writes the padding of a Data-In over the data that follow it, and then sends those.
+        if !self.offers.max_recv_data_segment_length.is_multiple_of(4) {
+            return Err(OptionsError::UnalignedSegments(self.offers.max_recv_data_segment_length));
         }
         if !(1..=COMMANDS_MAX).contains(&self.commands_max) {
             return Err(OptionsError::BadCommandsMax(self.commands_max));

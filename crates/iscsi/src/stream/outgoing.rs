@@ -34,11 +34,11 @@ struct Frame<K> {
     owner: Option<K>,
     /// The header and its digest.
     head: [u8; HEADER_LENGTH + DIGEST_LENGTH],
-    head_length: u8,
+    head_length: usize,
     payload: Payload,
     /// Padding and the data digest.
     tail: [u8; 3 + DIGEST_LENGTH],
-    tail_length: u8,
+    tail_length: usize,
 }
 
 #[derive(Debug)]
@@ -175,15 +175,15 @@ impl<K: Copy> Outgoing<K> {
         let mut frame = Frame {
             owner,
             head: [0; HEADER_LENGTH + DIGEST_LENGTH],
-            head_length: HEADER_LENGTH as u8,
+            head_length: HEADER_LENGTH,
             payload,
             tail: [0; 3 + DIGEST_LENGTH],
-            tail_length: tail.len() as u8,
+            tail_length: tail.len(),
         };
         frame.head[..HEADER_LENGTH].copy_from_slice(&header.0);
         if self.digests.header == Digest::Crc32c {
             frame.head[HEADER_LENGTH..].copy_from_slice(&crc32c::crc32c(&header.0).to_le_bytes());
-            frame.head_length += DIGEST_LENGTH as u8;
+            frame.head_length += DIGEST_LENGTH;
         }
         frame.tail[..tail.len()].copy_from_slice(tail);
         self.bytes += frame.length();
@@ -204,7 +204,7 @@ impl<K: Copy> Frame<K> {
             Payload::Own(data) => data.len(),
             Payload::Lent(range) => range.len(),
         };
-        usize::from(self.head_length) + payload + usize::from(self.tail_length)
+        self.head_length + payload + self.tail_length
     }
 
     fn parts<'a>(&'a self, memory_of: impl Fn(K) -> &'a [u8]) -> [&'a [u8]; 3] {
@@ -213,7 +213,7 @@ impl<K: Copy> Frame<K> {
             (Payload::Lent(range), Some(owner)) => &memory_of(owner)[range.clone()],
             (Payload::None | Payload::Lent(_), _) => &[][..],
         };
-        [&self.head[..usize::from(self.head_length)], payload, &self.tail[..usize::from(self.tail_length)]]
+        [&self.head[..self.head_length], payload, &self.tail[..self.tail_length]]
     }
 }
 
