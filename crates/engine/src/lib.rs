@@ -1,1 +1,20 @@
+//! The real driver of smpath: shards (threads) with epoll, sockets and timers, and the machines that they drive.
+//!
+//! A [`ShardHandle`] runs disks over iSCSI sessions and serves them as NBD; an [`ArrayHandle`] runs the embedded
+//! array. Nothing here decides what a reply means or which path is taken.
 
+mod array_server;
+mod backoff;
+pub mod config;
+mod shard;
+pub mod status;
+mod stream;
+mod timers;
+
+pub use array_server::{ArrayConfig, ArrayError, ArrayHandle, PortFault, UnitConfig};
+pub use block;
+pub use clock;
+pub use multipath::{NoPath, Policy};
+pub use nbd;
+pub use scsi::Lun;
+pub use shard::{AskError, Message, ShardHandle, StartError};

@@ -1,0 +1,348 @@
+//! The embedded array on real sockets: iSCSI portals in front, one [`array::Array`] behind, on a thread of its own.
+
+mod connections;
+mod file_store;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration as StdDuration;
+
+use array::{Array, NexusId, PortId};
+use clock::Instant;
+use iscsi::chap::{Credentials, Secret};
+use iscsi::target::{Chap, Portal, Portals, Sessions, Target};
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::config::ChapConfig;
+use crate::timers::Timers;
+
+use connections::Connection;
+use file_store::FileStore;
+
+/// Events taken from the kernel in one turn.
+const EVENTS_PER_TURN: usize = 256;
+/// Messages that wait for the array.
+const MESSAGES_MAX: usize = 64;
+/// Connections at the same time over all ports.
+const CONNECTIONS_MAX: usize = 1024;
+/// The token of the waker; ports and connections follow.
+const WAKER: Token = Token(0);
+/// Tokens below this are ports.
+const FIRST_CONNECTION: usize = 1 << 16;
+
+/// What an array is made of.
+#[derive(Debug, Clone)]
+pub struct ArrayConfig {
+    /// One for each target port; port 0 takes any free one. An even number is split over two controllers.
+    pub portals: Vec<SocketAddr>,
+    pub target_name: String,
+    pub units: Vec<UnitConfig>,
+    pub chap: Option<ChapConfig>,
+}
+
+/// One logical unit, at the LUN of its place in the list.
+#[derive(Debug, Clone)]
+pub struct UnitConfig {
+    /// Bytes.
+    pub size: u64,
+    pub block_size: u32,
+    /// In memory if not given.
+    pub file: Option<PathBuf>,
+    /// Made from the identity if not given.
+    pub serial: Option<String>,
+    /// The identity is made from this; the LUN plus one if not given.
+    pub number: Option<u64>,
+    pub thin: bool,
+    pub read_only: bool,
+}
+
+/// What is wrong with a port, from the outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortFault {
+    None,
+    /// Its connections are reset, and so is every new one.
+    Reset,
+    /// Its connections stay, and nothing is read or written on them any more.
+    BlackHole,
+}
+
+/// Why an array could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ArrayError {
+    #[error("cannot listen on {address}: {reason}")]
+    Listen { address: SocketAddr, reason: String },
+    #[error("cannot open {path}: {reason}")]
+    File { path: PathBuf, reason: String },
+    #[error("the CHAP secret is not usable: {0}")]
+    Secret(String),
+    #[error("an array needs at least one portal and one logical unit")]
+    Empty,
+    #[error("cannot create the event loop: {0}")]
+    Poll(#[from] std::io::Error),
+}
+
+enum Message {
+    Port(usize, PortFault),
+    Shutdown,
+}
+
+/// A running array.
+#[derive(Debug)]
+pub struct ArrayHandle {
+    messages: SyncSender<Message>,
+    waker: Arc<Waker>,
+    thread: Option<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+}
+
+#[derive(Debug)]
+struct Port {
+    listener: TcpListener,
+    id: PortId,
+    /// The portal group: one for each controller.
+    group: u16,
+    fault: PortFault,
+}
+
+#[derive(Debug)]
+struct Server {
+    poll: Poll,
+    started: std::time::Instant,
+    now: Instant,
+    array: Array,
+    portals: Arc<Portals>,
+    ports: Vec<Port>,
+    connections: HashMap<u32, Connection>,
+    next_connection: u32,
+    sessions: Sessions<u32>,
+    /// Which connection a nexus is.
+    nexuses: HashMap<NexusId, u32>,
+    /// Logins that wait until the nexus that they replace is drained: connection and TSIH.
+    reinstating: HashMap<NexusId, (u32, u16)>,
+    timers: Timers<Source>,
+    touched: VecDeque<u32>,
+    dirty: HashSet<u32>,
+    ready: VecDeque<u32>,
+    messages: Receiver<Message>,
+    ended: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Source {
+    Array,
+    Connection(u32),
+}
+
+impl ArrayHandle {
+    /// Starts the array; its ports are bound before this returns.
+    ///
+    /// # Errors
+    /// If a port cannot be bound, a file cannot be opened, or there is nothing to serve.
+    pub fn start(config: &ArrayConfig) -> Result<Self, ArrayError> {
+        if config.portals.is_empty() || config.units.is_empty() {
+            return Err(ArrayError::Empty);
+        }
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let ports = bind(config, &poll)?;
+        let mut addresses = Vec::with_capacity(ports.len());
+        for port in &ports {
+            addresses.push(port.listener.local_addr()?);
+        }
+        let portals = portals(config, &addresses, &ports)?;
+        let (messages, inbox) = sync_channel(MESSAGES_MAX);
+        let server = Server {
+            poll,
+            started: std::time::Instant::now(),
+            now: Instant::START,
+            array: build(config)?,
+            portals: Arc::new(portals),
+            ports,
+            connections: HashMap::new(),
+            next_connection: 0,
+            sessions: Sessions::new(CONNECTIONS_MAX),
+            nexuses: HashMap::new(),
+            reinstating: HashMap::new(),
+            timers: Timers::new(),
+            touched: VecDeque::new(),
+            dirty: HashSet::new(),
+            ready: VecDeque::new(),
+            messages: inbox,
+            ended: false,
+        };
+        let thread = std::thread::Builder::new().name(String::from("array")).spawn(|| server.run())?;
+        Ok(Self { messages, waker, thread: Some(thread), addresses })
+    }
+
+    /// Where the ports listen, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Breaks or mends a port, counted from 0. Takes effect at the array's next turn.
+    pub fn set_port(&self, port: usize, fault: PortFault) {
+        self.send(Message::Port(port, fault));
+    }
+
+    /// Closes all connections and ends the thread.
+    pub fn shutdown(mut self) {
+        self.send(Message::Shutdown);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the array was printed by its thread already.
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, message: Message) {
+        // An array that has ended has no ports to break.
+        if self.messages.send(message).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+/// How many controllers and ports for each.
+const fn split(ports: usize) -> (usize, usize) {
+    if ports.is_multiple_of(2) { (2, ports / 2) } else { (1, ports) }
+}
+
+fn bind(config: &ArrayConfig, poll: &Poll) -> Result<Vec<Port>, ArrayError> {
+    let (_, per_controller) = split(config.portals.len());
+    let mut ports = Vec::with_capacity(config.portals.len());
+    for (index, address) in config.portals.iter().enumerate() {
+        let listen_failed =
+            |error: std::io::Error| ArrayError::Listen { address: *address, reason: error.to_string() };
+        let mut listener = TcpListener::bind(*address).map_err(listen_failed)?;
+        poll.registry().register(&mut listener, Token(index + 1), Interest::READABLE)?;
+        let number = |value: usize| u16::try_from(value).expect("a configuration holds few portals");
+        ports.push(Port {
+            listener,
+            id: PortId(number(index + 1)),
+            group: number(index / per_controller + 1),
+            fault: PortFault::None,
+        });
+    }
+    Ok(ports)
+}
+
+fn portals(config: &ArrayConfig, addresses: &[SocketAddr], ports: &[Port]) -> Result<Portals, ArrayError> {
+    let portals = addresses
+        .iter()
+        .zip(ports)
+        .map(|(address, port)| Portal { address: *address, group: port.group })
+        .collect();
+    let chap = config.chap.as_ref().map(chap).transpose()?;
+    let target = Target {
+        name: config.target_name.clone(),
+        alias: Some(String::from("smpath array")),
+        portals,
+        chap: chap.clone(),
+    };
+    Ok(Portals { targets: vec![target], discovery_chap: chap })
+}
+
+fn chap(config: &ChapConfig) -> Result<Chap, ArrayError> {
+    let credentials = |name: &str, secret: &[u8]| match Secret::new(secret) {
+        Ok(secret) => Ok(Credentials { name: name.to_owned(), secret }),
+        Err(error) => Err(ArrayError::Secret(error.to_string())),
+    };
+    let mutual = config.mutual.as_ref().map(|(name, secret)| credentials(name, secret)).transpose()?;
+    Ok(Chap { initiator: credentials(&config.name, &config.secret)?, target: mutual })
+}
+
+fn build(config: &ArrayConfig) -> Result<Array, ArrayError> {
+    let (controllers, per_controller) = split(config.portals.len());
+    let mut units = Vec::with_capacity(config.units.len());
+    for (lun, unit) in config.units.iter().enumerate() {
+        let lun = u16::try_from(lun).expect("a configuration holds few units");
+        let mut options = array::UnitOptions::memory(lun, unit.size);
+        if let Some(path) = &unit.file {
+            let store = FileStore::open(path, unit.size)
+                .map_err(|error| ArrayError::File { path: path.clone(), reason: error.to_string() })?;
+            options.store = Box::new(store);
+        }
+        options.block_size = unit.block_size;
+        if let Some(number) = unit.number {
+            options.number = number;
+        }
+        options.serial = unit.serial.clone().unwrap_or_default();
+        options.provisioning = if unit.thin { array::Provisioning::Thin } else { array::Provisioning::Full };
+        options.protection =
+            if unit.read_only { array::WriteProtection::ReadOnly } else { array::WriteProtection::Writable };
+        units.push(options);
+    }
+    let number = |value: usize| u16::try_from(value).expect("a configuration holds few portals");
+    Ok(Array::new(array::Options {
+        controllers: number(controllers),
+        ports_per_controller: number(per_controller),
+        units,
+        ..array::Options::default()
+    }))
+}
+
+impl Server {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        while !self.ended {
+            let wait = if self.ready.is_empty() {
+                // epoll counts milliseconds: round up, or the last one is spent spinning.
+                self.timers.wait(self.now).map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
+            } else {
+                Some(StdDuration::ZERO)
+            };
+            match self.poll.poll(&mut events, wait) {
+                Ok(()) => self.turn(&events),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::error!("the array's epoll failed: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, events: &Events) {
+        self.now = Instant::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        for event in events {
+            match event.token() {
+                WAKER => self.take_messages(),
+                Token(port) if port < FIRST_CONNECTION => self.accept(port - 1),
+                Token(connection) => self.note(connection - FIRST_CONNECTION, event),
+            }
+        }
+        for _ in 0..self.ready.len() {
+            let Some(connection) = self.ready.pop_front() else { break };
+            self.read(connection);
+        }
+        while let Some(source) = self.timers.pop(self.now) {
+            match source {
+                Source::Array => {
+                    self.array.handle(self.now, array::Event::Timeout);
+                    self.drain_array();
+                }
+                Source::Connection(connection) => self.expire(connection),
+            }
+        }
+        self.settle();
+        let dirty: Vec<u32> = self.dirty.drain().collect();
+        for connection in dirty {
+            self.flush(connection);
+        }
+        self.timers.arm(Source::Array, self.array.poll_timeout());
+    }
+
+    fn take_messages(&mut self) {
+        while let Ok(message) = self.messages.try_recv() {
+            match message {
+                Message::Port(port, fault) => self.break_port(port, fault),
+                Message::Shutdown => self.ended = true,
+            }
+        }
+    }
+}

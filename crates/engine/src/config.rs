@@ -1,0 +1,111 @@
+//! What a shard is told to do. Everything here was checked by whoever made it; nothing is read from a file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use multipath::{NoPath, Policy};
+use scsi::Lun;
+
+/// One shard: the disks behind some portals, and where they are served.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    pub initiator: InitiatorConfig,
+    pub portals: Vec<PortalConfig>,
+    pub exports: Vec<ExportAddress>,
+    pub disks: DiskConfig,
+    pub filter: Filter,
+}
+
+/// What every iSCSI session of the shard has in common.
+#[derive(Debug, Clone)]
+pub struct InitiatorConfig {
+    /// An iSCSI name (RFC 7143, 4.2.7).
+    pub name: String,
+    pub chap: Option<ChapConfig>,
+    pub digests: Digests,
+    /// How long a login may take, from the first byte of the connection to full feature phase.
+    pub login_timeout: Duration,
+    /// A silent connection is asked for a sign of life after this time …
+    pub nop_interval: Duration,
+    /// … and given up after this one.
+    pub nop_timeout: Duration,
+    /// A command without an answer is aborted after this time.
+    pub command_timeout: Duration,
+}
+
+/// Which CRC32C digests are asked for (RFC 7143, 13.1); the target may refuse.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Digests {
+    #[default]
+    None,
+    Header,
+    HeaderAndData,
+}
+
+/// CHAP credentials (RFC 7143, 9.2.1). Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChapConfig {
+    pub name: String,
+    pub secret: Vec<u8>,
+    /// Name and secret by which the target has to prove itself.
+    pub mutual: Option<(String, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for ChapConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChapConfig").field("name", &self.name).field("secret", &"…").finish_non_exhaustive()
+    }
+}
+
+/// One way in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortalConfig {
+    /// Ask this portal for all targets and all their portals, and use them all.
+    Discover(SocketAddr),
+    /// Use this target through this portal, and nothing else of it.
+    Target { portal: SocketAddr, target_name: String, lun: Option<Lun> },
+}
+
+impl PortalConfig {
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        match self {
+            Self::Discover(portal) | Self::Target { portal, .. } => *portal,
+        }
+    }
+}
+
+/// Where disks are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExportAddress {
+    NbdUnix(PathBuf),
+    NbdTcp(SocketAddr),
+}
+
+impl std::fmt::Display for ExportAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NbdUnix(path) => write!(f, "nbd+unix:///?socket={}", path.display()),
+            Self::NbdTcp(address) => write!(f, "nbd://{address}"),
+        }
+    }
+}
+
+/// How the disks of the shard behave.
+#[derive(Debug, Clone, Copy)]
+pub struct DiskConfig {
+    pub policy: Policy,
+    pub no_path: NoPath,
+    /// How long a disk without any path stays.
+    pub delayed_removal: clock::Duration,
+}
+
+/// Which logical units become disks.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only these LUNs; all if empty.
+    pub luns: Vec<Lun>,
+    /// Only these identities, as they are printed (`naa.…`); all if empty.
+    pub identities: Vec<String>,
+}

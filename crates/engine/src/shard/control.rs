@@ -1,0 +1,242 @@
+//! How the rest of the program talks to a shard: messages in, answers and notices out, all through bounded queues.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration as StdDuration;
+
+use clock::{Duration, Instant};
+use mio::{Poll, Waker};
+use multipath::Policy;
+
+use super::clients::Listener;
+use super::disks::Disks;
+use super::{Agenda, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
+use crate::config::{ExportAddress, ShardConfig};
+use crate::status::{Notice, NoticeKind, Severity, Snapshot};
+use crate::timers::Timers;
+
+/// Messages that wait for a shard; the control plane gets an error beyond that.
+const MESSAGES_MAX: usize = 64;
+/// How long the control plane waits for an answer of a busy shard.
+const ANSWER_LIMIT: StdDuration = StdDuration::from_secs(2);
+
+/// What a shard can be asked.
+#[derive(Debug)]
+pub enum Message {
+    Snapshot(SyncSender<Snapshot>),
+    /// Sets the iopolicy of every disk.
+    Policy(Policy),
+    /// Flush, log out, end.
+    Shutdown,
+}
+
+/// Why a shard could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{path} is in use by another server: stop it, or choose another --export path")]
+    SocketPathInUse { path: PathBuf },
+    #[error("{path} exists and is not a socket: choose another --export path")]
+    NotASocket { path: PathBuf },
+    #[error("cannot listen on {address}: {reason}")]
+    Listen { address: String, reason: String },
+    #[error("cannot create the event loop: {0}")]
+    Poll(#[from] std::io::Error),
+}
+
+/// Why a shard did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    #[error("the shard has ended")]
+    Ended,
+    #[error("the shard is too busy to answer")]
+    Busy,
+}
+
+/// A running shard, as the control plane sees it.
+#[derive(Debug)]
+pub struct ShardHandle {
+    messages: SyncSender<Message>,
+    waker: Arc<Waker>,
+    exports: Vec<ExportAddress>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inbox(Receiver<Message>);
+
+/// Where notices go. They are dropped, and counted, when nobody takes them.
+#[derive(Debug)]
+pub(super) struct Notices {
+    sender: SyncSender<Notice>,
+    dropped: u64,
+}
+
+impl Notices {
+    pub(super) fn send(&mut self, notice: Notice) {
+        match self.sender.try_send(notice) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => self.dropped += 1,
+        }
+    }
+
+    /// The last word is waited for, if somebody listens.
+    pub(super) fn send_last(&mut self, notice: Notice) {
+        // Nobody listens any more: nobody wants to know.
+        let _ = self.sender.send(notice);
+    }
+}
+
+impl ShardHandle {
+    /// Starts a shard on a thread of its own. Export addresses are bound before this returns.
+    ///
+    /// # Errors
+    /// If an export address cannot be bound or the system refuses an event loop.
+    pub fn start(config: ShardConfig) -> Result<(Self, Receiver<Notice>), StartError> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), Source::Control.token())?);
+        let (messages, inbox) = sync_channel(MESSAGES_MAX);
+        let (sender, notices) = sync_channel(NOTICES_MAX);
+        let mut listeners = Vec::with_capacity(config.exports.len());
+        for (index, address) in config.exports.iter().enumerate() {
+            let index = u32::try_from(index).expect("a configuration holds few exports");
+            listeners.push(Listener::bind(address, poll.registry(), Source::Listener(index).token())?);
+        }
+        let exports = listeners.iter().map(Listener::address).collect();
+        let shard = Shard {
+            poll,
+            started: std::time::Instant::now(),
+            now: Instant::START,
+            life: Life::Settling { until: Instant::START + SETTLE_LIMIT },
+            timers: Timers::new(),
+            touched: Agenda::default(),
+            dirty: Agenda::default(),
+            ready: Agenda::default(),
+            listeners,
+            clients: Vec::new(),
+            nexuses: Vec::new(),
+            session_actions: Vec::new(),
+            disks: Disks::new(config.disks),
+            paths: HashMap::new(),
+            path_ids: 0,
+            inbox: Inbox(inbox),
+            notices: Notices { sender, dropped: 0 },
+            config,
+        };
+        std::thread::Builder::new().name(String::from("shard")).spawn(|| shard.run())?;
+        Ok((Self { messages, waker, exports }, notices))
+    }
+
+    /// Where the disks are served; for a TCP port that was given as 0, the one that the system chose.
+    #[must_use]
+    pub fn exports(&self) -> &[ExportAddress] {
+        &self.exports
+    }
+
+    /// # Errors
+    /// If the shard has ended or does not answer in time.
+    pub fn snapshot(&self) -> Result<Snapshot, AskError> {
+        let (answer, snapshot) = sync_channel(1);
+        self.send(Message::Snapshot(answer))?;
+        snapshot.recv_timeout(ANSWER_LIMIT).map_err(|_| AskError::Busy)
+    }
+
+    /// # Errors
+    /// If the shard has ended or its queue is full.
+    pub fn send(&self, message: Message) -> Result<(), AskError> {
+        self.messages.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => AskError::Busy,
+            TrySendError::Disconnected(_) => AskError::Ended,
+        })?;
+        self.waker.wake().map_err(|_| AskError::Ended)
+    }
+
+    /// Asks the shard to flush, log out and end. [`NoticeKind::Ended`] says when it has, ten seconds later at the
+    /// most; then the notices are closed.
+    pub fn stop(&self) {
+        // A shard that has ended by itself needs no telling.
+        let _ = self.send(Message::Shutdown);
+    }
+}
+
+impl Shard {
+    pub(super) fn take_messages(&mut self) {
+        while let Ok(message) = self.inbox.0.try_recv() {
+            match message {
+                Message::Snapshot(answer) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = answer.try_send(self.snapshot());
+                }
+                Message::Policy(policy) => self.set_policy(policy),
+                Message::Shutdown => self.shut_down(),
+            }
+        }
+    }
+
+    fn shut_down(&mut self) {
+        if matches!(self.life, Life::Ending { .. } | Life::Ended { .. }) {
+            return;
+        }
+        self.life = Life::Ending { until: self.now + SHUTDOWN_LIMIT };
+        self.shut_down_clients();
+    }
+
+    /// Moves from one part of the shard's life to the next when its condition is met.
+    pub(super) fn advance_life(&mut self) {
+        match self.life {
+            Life::Settling { until } => {
+                let over = self.now >= until && self.disks.ready() > 0;
+                if over || self.nexuses_settled() {
+                    self.life = Life::Serving;
+                    let disks = self.disks.ready();
+                    let text = format!("discovery is done: {disks} disk(s)");
+                    self.notice(Severity::Info, NoticeKind::Settled { disks }, text);
+                    self.accept_all();
+                } else if self.now >= until {
+                    self.life = Life::Settling { until: self.now + Duration::from_secs(1) };
+                }
+            }
+            Life::Ending { until } => {
+                if self.clients_idle() {
+                    self.shut_down_disks();
+                }
+                if self.disks.are_gone() {
+                    self.shut_down_nexuses();
+                }
+                if self.disks.are_gone() && self.nexuses_ended() {
+                    self.life = Life::Ended { clean: true };
+                } else if self.now >= until {
+                    let text = String::from("not everything could be flushed and logged out in time");
+                    self.notice(Severity::Warning, NoticeKind::Other, text);
+                    self.life = Life::Ended { clean: false };
+                }
+            }
+            Life::Serving | Life::Ended { .. } => {}
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            uptime: self.started.elapsed().as_secs_f64(),
+            disks: self.disk_statuses(),
+            portals: self.portal_statuses(),
+            clients: self.clients.iter().flatten().count(),
+        }
+    }
+}
+
+/// A listening address for messages, such as `127.0.0.1:10809`.
+pub(super) fn listen_error(address: &SocketAddr, error: &std::io::Error) -> StartError {
+    let reason = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            String::from("the port is in use: stop the other server or choose another port")
+        }
+        std::io::ErrorKind::AddrNotAvailable => String::from("this host has no such address"),
+        std::io::ErrorKind::PermissionDenied => {
+            String::from("permission denied (ports below 1024 need root)")
+        }
+        _ => error.to_string(),
+    };
+    StartError::Listen { address: address.to_string(), reason }
+}

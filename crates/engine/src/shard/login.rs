@@ -1,0 +1,77 @@
+//! From the shard's configuration to the options of one session.
+
+use iscsi::chap::{CHALLENGE_LENGTH, Challenge, Credentials, Secret};
+use iscsi::initiator::{Chap, Kind, Mutual, Options};
+use iscsi::name::Name;
+use iscsi::negotiation::{DigestPolicy, Offers};
+use iscsi::pdu::Isid;
+
+use super::nexus::Purpose;
+use crate::config::{ChapConfig, Digests, InitiatorConfig};
+
+/// The longest data segment that we take: one PDU for the largest read that is common, so that its header costs
+/// nothing; it bounds nothing of ours, as data goes straight into the request's buffer.
+const DATA_SEGMENT_MAX: u32 = 1 << 20;
+/// Sequences as long as targets allow: each one costs a round trip.
+const BURST_MAX: u32 = 1 << 20;
+
+/// What a session of this shard is to be.
+///
+/// # Errors
+/// A line that says whose name or secret is wrong.
+pub(super) fn session_options(
+    initiator: &InitiatorConfig,
+    purpose: &Purpose,
+    isid: [u8; 6],
+) -> Result<Options, String> {
+    let name = |text: &str, whose: &str| {
+        text.parse::<Name>()
+            .map_err(|error| format!("the {whose} name '{text}' is not an iSCSI name: {error}"))
+    };
+    let kind = match purpose {
+        Purpose::Discovery => Kind::Discovery,
+        Purpose::Target { name: target, .. } => Kind::Normal { target_name: name(target, "target")? },
+    };
+    let mut options = Options::new(name(&initiator.name, "initiator")?, Isid(isid), kind);
+    options.chap = initiator.chap.as_ref().map(chap).transpose()?;
+    options.offers = offers(initiator.digests);
+    options.nop_interval = Some(initiator.nop_interval.into());
+    options.nop_timeout = initiator.nop_timeout.into();
+    options.login_timeout = initiator.login_timeout.into();
+    options.command_timeout = initiator.command_timeout.into();
+    Ok(options)
+}
+
+fn offers(digests: Digests) -> Offers {
+    let policy = |wanted| if wanted { DigestPolicy::Prefer } else { DigestPolicy::Accept };
+    Offers {
+        header_digest: policy(digests != Digests::None),
+        data_digest: policy(digests == Digests::HeaderAndData),
+        max_recv_data_segment_length: DATA_SEGMENT_MAX,
+        max_burst_length: BURST_MAX,
+        ..Offers::default()
+    }
+}
+
+fn chap(config: &ChapConfig) -> Result<Chap, String> {
+    let secret =
+        |bytes: &[u8]| Secret::new(bytes).map_err(|error| format!("the CHAP secret is not usable: {error}"));
+    let mutual = match &config.mutual {
+        None => None,
+        Some((name, bytes)) => Some(Mutual {
+            credentials: Credentials { name: name.clone(), secret: secret(bytes)? },
+            challenge: fresh_challenge()?,
+        }),
+    };
+    Ok(Chap {
+        credentials: Credentials { name: config.name.clone(), secret: secret(&config.secret)? },
+        mutual,
+    })
+}
+
+fn fresh_challenge() -> Result<Challenge, String> {
+    let mut bytes = [0; CHALLENGE_LENGTH + 1];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    let [identifier, bytes @ ..] = bytes;
+    Ok(Challenge { identifier, bytes })
+}

@@ -1,0 +1,280 @@
+//! A shard: one thread, one epoll loop, no locks. It drives sessions, disks and exports, and decides nothing.
+//!
+//! One turn of the loop: wait; read all that is readable; let the machines work until none has anything more
+//! to say; then flush each socket once. So system calls are per batch, not per request.
+
+mod clients;
+mod control;
+mod disks;
+mod login;
+mod nexus;
+mod survey;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::time::Duration as StdDuration;
+
+use clock::{Duration, Instant};
+use mio::{Events, Poll, Token};
+use multipath::PathId;
+
+use crate::config::ShardConfig;
+use crate::status::{Notice, NoticeKind, Severity};
+use crate::timers::Timers;
+
+pub use control::{AskError, Message, ShardHandle, StartError};
+
+use clients::{Client, Listener};
+use disks::{Disks, Path};
+use nexus::Nexus;
+
+/// Events taken from the kernel in one turn; more simply come in the next one.
+const EVENTS_PER_TURN: usize = 256;
+/// Notices that wait for a reader; a reader that is too slow loses the oldest ones' successors, not the shard.
+const NOTICES_MAX: usize = 1024;
+/// How long a shard waits for clients, disks and targets when it is told to end. Longer than one NOP timeout.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// A portal that has not answered by then does not keep the disks that were found from being served.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whatever can wake a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Source {
+    Control,
+    Listener(u32),
+    Client(u32),
+    Nexus(u32),
+    Disk(u32),
+}
+
+/// Bits of a token that say which one of its kind a source is.
+const INDEX_BITS: u32 = 32;
+
+impl Source {
+    pub(crate) const fn token(self) -> Token {
+        let (kind, index) = match self {
+            Self::Control => (0, 0),
+            Self::Listener(index) => (1, index),
+            Self::Client(index) => (2, index),
+            Self::Nexus(index) => (3, index),
+            Self::Disk(index) => (4, index),
+        };
+        Token(kind << INDEX_BITS | index as usize)
+    }
+
+    fn of(token: Token) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is the index")]
+        let index = token.0 as u32;
+        match token.0 >> INDEX_BITS {
+            1 => Self::Listener(index),
+            2 => Self::Client(index),
+            3 => Self::Nexus(index),
+            4 => Self::Disk(index),
+            _ => Self::Control,
+        }
+    }
+}
+
+/// Where the shard is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Portals are being asked for the first time; clients wait in the listen backlog.
+    Settling {
+        until: Instant,
+    },
+    Serving,
+    /// Clients are told, disks flush, sessions log out.
+    Ending {
+        until: Instant,
+    },
+    Ended {
+        clean: bool,
+    },
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    config: ShardConfig,
+    poll: Poll,
+    started: std::time::Instant,
+    now: Instant,
+    life: Life,
+    timers: Timers<Source>,
+    /// Machines that were handed an event and whose actions were not yet taken.
+    touched: Agenda,
+    /// Machines to flush and to arm a timer for at the end of the turn.
+    dirty: Agenda,
+    /// Sockets that have more to read than one turn allows, or whose machine would not read.
+    ready: Agenda,
+    listeners: Vec<Listener>,
+    clients: Vec<Option<Client>>,
+    nexuses: Vec<Nexus>,
+    /// Kept for its memory: what one session says in one turn.
+    session_actions: Vec<iscsi::initiator::Action<scsi_multipath::Context>>,
+    disks: Disks,
+    paths: HashMap<PathId, Path>,
+    path_ids: u32,
+    inbox: control::Inbox,
+    notices: control::Notices,
+}
+
+/// A queue in which every source stands at most once.
+#[derive(Debug, Default)]
+struct Agenda {
+    queue: VecDeque<Source>,
+    listed: std::collections::HashSet<Source>,
+}
+
+impl Agenda {
+    fn add(&mut self, source: Source) {
+        if self.listed.insert(source) {
+            self.queue.push_back(source);
+        }
+    }
+
+    fn next(&mut self) -> Option<Source> {
+        let source = self.queue.pop_front()?;
+        self.listed.remove(&source);
+        Some(source)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+impl Shard {
+    /// Runs until told to end.
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        self.open_portals();
+        while !matches!(self.life, Life::Ended { .. }) {
+            if let Err(error) = self.wait(&mut events) {
+                self.notice(Severity::Error, NoticeKind::Other, format!("epoll failed: {error}"));
+                break;
+            }
+            self.turn(&events);
+        }
+        let clean = self.life == Life::Ended { clean: true };
+        self.remove_socket_files();
+        self.notices.send_last(Notice {
+            severity: Severity::Info,
+            text: String::from("shard ended"),
+            kind: NoticeKind::Ended { clean },
+        });
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = if self.ready.is_empty() {
+            let own = match self.life {
+                Life::Settling { until } | Life::Ending { until } => Some(until.since(self.now)),
+                Life::Serving | Life::Ended { .. } => None,
+            };
+            // epoll counts milliseconds: round up, or the last one is spent spinning.
+            [own, self.timers.wait(self.now)]
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
+        } else {
+            Some(StdDuration::ZERO)
+        };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn turn(&mut self, events: &Events) {
+        self.now = Instant::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        for event in events {
+            self.take_edge(Source::of(event.token()), event);
+        }
+        for _ in 0..self.ready.len() {
+            let Some(source) = self.ready.next() else { break };
+            self.read(source);
+        }
+        while let Some(source) = self.timers.pop(self.now) {
+            self.expire(source);
+        }
+        self.settle();
+        self.advance_life();
+        self.settle();
+        while let Some(source) = self.dirty.next() {
+            self.flush(source);
+        }
+        // A failed flush ends a nexus, and that hands commands to other paths.
+        self.settle();
+    }
+
+    fn take_edge(&mut self, source: Source, event: &mio::event::Event) {
+        match source {
+            Source::Control => self.take_messages(),
+            Source::Listener(index) => self.accept(index),
+            Source::Client(index) => {
+                if let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) {
+                    client.stream.note(event);
+                }
+            }
+            Source::Nexus(index) => self.note_nexus_edge(index, event),
+            Source::Disk(_) => {}
+        }
+        if matches!(source, Source::Client(_) | Source::Nexus(_)) {
+            self.ready.add(source);
+            self.dirty.add(source);
+        }
+    }
+
+    fn read(&mut self, source: Source) {
+        match source {
+            Source::Client(index) => self.read_client(index),
+            Source::Nexus(index) => self.read_nexus(index),
+            Source::Control | Source::Listener(_) | Source::Disk(_) => {}
+        }
+    }
+
+    fn expire(&mut self, source: Source) {
+        match source {
+            Source::Client(index) => self.expire_client(index),
+            Source::Nexus(index) => self.expire_nexus(index),
+            Source::Disk(index) => self.expire_disk(index),
+            Source::Control | Source::Listener(_) => {}
+        }
+    }
+
+    /// Lets the machines talk until none has anything more to say.
+    fn settle(&mut self) {
+        while let Some(source) = self.touched.next() {
+            match source {
+                Source::Client(index) => self.drain_client(index),
+                Source::Nexus(index) => self.drain_nexus(index),
+                Source::Disk(index) => self.drain_disk(index),
+                Source::Control | Source::Listener(_) => {}
+            }
+            self.dirty.add(source);
+        }
+    }
+
+    fn flush(&mut self, source: Source) {
+        match source {
+            Source::Client(index) => self.flush_client(index),
+            Source::Nexus(index) => self.flush_nexus(index),
+            Source::Disk(index) => self.arm_disk(index),
+            Source::Control | Source::Listener(_) => {}
+        }
+    }
+
+    pub(crate) fn notice(&mut self, severity: Severity, kind: NoticeKind, text: String) {
+        match severity {
+            Severity::Info => tracing::info!("{text}"),
+            Severity::Warning => tracing::warn!("{text}"),
+            Severity::Error => tracing::error!("{text}"),
+        }
+        self.notices.send(Notice { severity, text, kind });
+    }
+}

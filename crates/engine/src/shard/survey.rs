@@ -1,0 +1,70 @@
+//! Finding the logical units behind a nexus.
+
+use std::collections::BTreeSet;
+
+use scsi::{Ending, Lun};
+use scsi_multipath::{Command, SurveyAction, SurveyEvent};
+
+use super::nexus::Stage;
+use super::{Shard, Source};
+use crate::status::{NoticeKind, Severity};
+
+impl Shard {
+    pub(super) fn survey_answered(&mut self, index: u32, command: Command, ending: Ending) {
+        let now = self.now;
+        let Some(Stage::Survey { survey, .. }) = self.nexuses[index as usize].stage_mut() else { return };
+        survey.handle(now, SurveyEvent::Ended(command, ending));
+        self.touched.add(Source::Nexus(index));
+    }
+
+    pub(super) fn drain_survey(&mut self, index: u32) {
+        loop {
+            let Some(Stage::Survey { survey, .. }) = self.nexuses[index as usize].stage_mut() else { return };
+            let Some(action) = survey.poll_action() else { return };
+            match action {
+                SurveyAction::Send { lun, command } => self.send(index, lun, command),
+                SurveyAction::Found { lun, unit } => {
+                    if let Some(Stage::Survey { seen, .. }) = self.nexuses[index as usize].stage_mut() {
+                        seen.insert(lun);
+                    }
+                    self.path_found(index, lun, unit);
+                }
+                SurveyAction::Rejected { lun, reason } => {
+                    let text =
+                        format!("{}: LUN {lun} is not used: {reason}", self.nexuses[index as usize].name());
+                    self.notice(Severity::Warning, NoticeKind::PortalFailed, text);
+                }
+                SurveyAction::Done(outcome) => {
+                    self.survey_done(index, outcome.err().map(|error| error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn survey_done(&mut self, index: u32, failed: Option<String>) {
+        let Some(Stage::Survey { seen, .. }) = self.nexuses[index as usize].stage_mut() else { return };
+        let seen = std::mem::take(seen);
+        if let Some(reason) = failed {
+            self.lose_nexus(index, format!("cannot find out what is there: {reason}"));
+            return;
+        }
+        self.nexuses[index as usize].survey_over();
+        self.remove_vanished(index, &seen);
+        if seen.is_empty() {
+            let text = format!(
+                "{}: no logical unit that we could use; map one to the initiator name {}",
+                self.nexuses[index as usize].name(),
+                self.config.initiator.name
+            );
+            self.notice(Severity::Error, NoticeKind::PortalFailed, text);
+        }
+    }
+
+    fn remove_vanished(&mut self, index: u32, seen: &BTreeSet<Lun>) {
+        let vanished: Vec<Lun> =
+            self.nexuses[index as usize].paths.keys().filter(|lun| !seen.contains(lun)).copied().collect();
+        for lun in vanished {
+            self.remove_path(index, lun);
+        }
+    }
+}

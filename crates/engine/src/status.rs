@@ -1,0 +1,119 @@
+//! What a shard says of itself: snapshots for `list`, `show`, `paths`, and notices for the log.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a shard knows, at one moment.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct Snapshot {
+    /// Seconds since the shard started.
+    pub uptime: f64,
+    pub disks: Vec<DiskStatus>,
+    pub portals: Vec<PortalStatus>,
+    /// NBD clients of all exports together.
+    pub clients: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct DiskStatus {
+    /// Stable for the disk's life.
+    pub number: u32,
+    /// As Linux prints it: `naa.…`, `eui.…`, `t10.…` or a name string.
+    pub identity: String,
+    /// The name of the NBD export.
+    pub export: String,
+    pub serial: String,
+    pub vendor: String,
+    pub product: String,
+    /// Bytes.
+    pub size: u64,
+    pub block_size: u32,
+    pub policy: String,
+    /// Requests that wait for a path.
+    pub parked: usize,
+    /// Requests that were re-sent on another path, ever.
+    pub failed_over: u64,
+    pub paths: Vec<PathStatus>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct PathStatus {
+    pub id: u32,
+    pub portal: SocketAddr,
+    pub target: String,
+    pub lun: String,
+    /// `optimized`, `non-optimized`, `waiting`, `down`.
+    pub state: String,
+    pub port_group: Option<u16>,
+    pub in_flight: usize,
+    pub completed: u64,
+    pub failed: u64,
+    /// Microseconds, from the moment the command went to the session to its ending.
+    pub latency: LatencyStatus,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct LatencyStatus {
+    pub p50_us: u64,
+    pub p99_us: u64,
+    pub max_us: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct PortalStatus {
+    pub portal: SocketAddr,
+    /// None while the portal is only asked for its targets.
+    pub target: Option<String>,
+    /// `connecting`, `login`, `survey`, `up`, `waiting`.
+    pub state: String,
+    /// Why the last connection ended or could not be made.
+    pub last_error: Option<String>,
+    pub logins: u64,
+}
+
+/// One thing that happened, as one line for people. Whose fault and what to do stand in the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    pub severity: Severity,
+    pub text: String,
+    pub kind: NoticeKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+/// What a program may want to act on, apart from the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// A disk can be used; its identity.
+    DiskReady(String),
+    /// Every portal has had its first answer, or failed for the first time; so many disks were found.
+    Settled {
+        disks: usize,
+    },
+    /// A path can be used.
+    PathUp,
+    /// A path was lost.
+    PathLost,
+    /// A path was found and cannot be used.
+    PathFailed,
+    /// A portal, target or login failed.
+    PortalFailed,
+    /// The shard has ended; in order, or with work undone.
+    Ended {
+        clean: bool,
+    },
+    Other,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

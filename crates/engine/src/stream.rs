@@ -1,0 +1,218 @@
+//! Sockets as the shards see them: non-blocking, edge-triggered, one vectored call at a time.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::time::Duration;
+
+use clock::Instant;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use socket2::SockRef;
+
+/// How many slices one `writev` takes: well under `IOV_MAX` (1024), enough for a batch of 20 replies.
+const SLICES_MAX: usize = 64;
+
+/// How many bytes one socket may deliver in one loop turn before the others get theirs.
+const RECEIVED_PER_TURN_MAX: usize = 4 << 20;
+
+/// A machine that turns bytes into meaning and meaning into bytes: the sessions of the wire crates.
+pub(crate) trait Wire {
+    /// Memory for the next bytes from the peer, in order. Both empty: do not read now.
+    fn receive_into(&mut self) -> [IoSliceMut<'_>; 2];
+    fn received(&mut self, now: Instant, count: usize);
+    /// Gathers what is to be sent, oldest first; says how many slices it set.
+    fn transmit<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize;
+    fn sent(&mut self, now: Instant, count: usize);
+    /// The peer closed, or the socket failed.
+    fn closed(&mut self, now: Instant);
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A connected (or connecting) stream socket and what is known of its readiness.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    socket: Socket,
+    /// An edge said so and no call has blocked since.
+    readable: bool,
+    writable: bool,
+}
+
+/// How a turn of reading ended.
+#[derive(Debug)]
+pub(crate) enum Intake {
+    /// Bytes were placed; there may be more.
+    Received,
+    /// Nothing more now: the socket is empty, or the machine wants no more.
+    Idle,
+    Closed(Closed),
+}
+
+/// Why a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Closed {
+    ByPeer,
+    Failed(ErrorKind, String),
+}
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ByPeer => f.write_str("the peer closed the connection"),
+            Self::Failed(_, text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<io::Error> for Closed {
+    fn from(error: io::Error) -> Self {
+        // "Connection reset by peer", without the "(os error 104)" that helps nobody.
+        let text = error.to_string();
+        let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
+        Self::Failed(error.kind(), text)
+    }
+}
+
+/// How many bytes one socket has taken of its turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    received: usize,
+}
+
+impl Stream {
+    pub(crate) const fn tcp(stream: TcpStream) -> Self {
+        Self { socket: Socket::Tcp(stream), readable: false, writable: false }
+    }
+
+    pub(crate) const fn unix(stream: UnixStream) -> Self {
+        Self { socket: Socket::Unix(stream), readable: false, writable: false }
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match &mut self.socket {
+            Socket::Tcp(stream) => registry.register(stream, token, interest),
+            Socket::Unix(stream) => registry.register(stream, token, interest),
+        }
+    }
+
+    /// Sends small segments at once, and lets the kernel give up on a silent peer after `user_timeout`.
+    pub(crate) fn configure(&self, user_timeout: Option<Duration>) -> io::Result<()> {
+        let Socket::Tcp(stream) = &self.socket else { return Ok(()) };
+        stream.set_nodelay(true)?;
+        if user_timeout.is_some() {
+            SockRef::from(stream).set_tcp_user_timeout(user_timeout)?;
+        }
+        Ok(())
+    }
+
+    /// On close, drop unsent bytes and reset the connection: nothing of ours may arrive later.
+    pub(crate) fn reset_on_close(&self) {
+        if let Socket::Tcp(stream) = &self.socket {
+            // A socket that is already dead refuses; there is nothing left to discard then.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    pub(crate) fn note(&mut self, event: &mio::event::Event) {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+    }
+
+    /// For a connecting socket that became writable: whether the connection stands.
+    pub(crate) fn connected(&self) -> Result<bool, Closed> {
+        let Socket::Tcp(stream) = &self.socket else { return Ok(true) };
+        if let Some(error) = stream.take_error()? {
+            return Err(error.into());
+        }
+        match stream.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) const fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// More can be read at once, without waiting for an edge, and the machine would take it.
+    pub(crate) fn wants(&self, machine: &mut impl Wire) -> bool {
+        self.readable && machine.receive_into().iter().any(|slice| !slice.is_empty())
+    }
+
+    /// One `readv` into the machine's memory.
+    pub(crate) fn receive(&mut self, machine: &mut impl Wire, now: Instant, turn: &mut Turn) -> Intake {
+        if !self.readable || turn.received >= RECEIVED_PER_TURN_MAX {
+            return Intake::Idle;
+        }
+        let mut slices = machine.receive_into();
+        if slices.iter().all(|slice| slice.is_empty()) {
+            return Intake::Idle;
+        }
+        // An empty first slice would cost the kernel a walk and us nothing, but a plain read is cheaper.
+        let outcome = if slices[0].is_empty() {
+            self.read(&mut slices[1])
+        } else if slices[1].is_empty() {
+            self.read(&mut slices[0])
+        } else {
+            self.read_vectored(&mut slices)
+        };
+        match outcome {
+            Ok(0) => Intake::Closed(Closed::ByPeer),
+            Ok(count) => {
+                turn.received += count;
+                machine.received(now, count);
+                Intake::Received
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Intake::Idle
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Intake::Received,
+            Err(error) => Intake::Closed(error.into()),
+        }
+    }
+
+    /// Sends all that the machine has, until the socket is full.
+    pub(crate) fn flush(&mut self, machine: &mut impl Wire, now: Instant) -> Result<(), Closed> {
+        while self.writable {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = machine.transmit(&mut slices);
+            if count == 0 {
+                return Ok(());
+            }
+            match self.write_vectored(&slices[..count]) {
+                Ok(sent) => machine.sent(now, sent),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, memory: &mut [u8]) -> io::Result<usize> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.read(memory),
+            Socket::Unix(stream) => stream.read(memory),
+        }
+    }
+
+    fn read_vectored(&mut self, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.read_vectored(slices),
+            Socket::Unix(stream) => stream.read_vectored(slices),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.write_vectored(slices),
+            Socket::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `smpath array`: the embedded array alone.
+
+use anyhow::{Result, bail};
+use engine::{ArrayConfig, ArrayHandle, UnitConfig};
+
+use crate::cli::Array;
+use crate::signals::Signals;
+use crate::{config, units};
+
+pub(crate) fn run(arguments: &Array) -> Result<()> {
+    let signals = Signals::install()?;
+    let portals =
+        arguments.portals.iter().map(|text| config::listen_address(text)).collect::<Result<Vec<_>>>()?;
+    if arguments.units.len() > 256 {
+        bail!("at most 256 logical units");
+    }
+    let chap = arguments.chap_file.as_deref().map(config::chap_file).transpose()?;
+    let config = ArrayConfig {
+        portals,
+        target_name: arguments.target_name.clone(),
+        units: arguments.units.iter().map(unit_config).collect(),
+        chap,
+    };
+    let array = ArrayHandle::start(&config)?;
+    println!("{}", config.target_name);
+    for address in array.addresses() {
+        for lun in 0..config.units.len() {
+            println!("  iscsi://{address}/{}/{lun}", config.target_name);
+        }
+    }
+    while !signals.received() {
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+    }
+    array.shutdown();
+    Ok(())
+}
+
+pub(crate) fn unit_config(unit: &units::Unit) -> UnitConfig {
+    UnitConfig {
+        size: unit.size,
+        block_size: unit.block_size,
+        file: unit.file.clone(),
+        serial: unit.serial.clone(),
+        number: unit.id,
+        thin: unit.thin,
+        read_only: unit.read_only,
+    }
+}

@@ -1,0 +1,135 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use engine::config::{Digests, ExportAddress};
+use engine::{NoPath, Policy};
+
+use crate::{units, url};
+
+/// SCSI multipath in userspace: many iSCSI paths in, one disk out.
+#[derive(Debug, Parser)]
+#[command(name = "smpath", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Try it: an embedded array with four paths, and one disk over them on an NBD socket
+    Demo(Demo),
+    /// Log in to targets, group their paths by logical unit, and serve one disk for each
+    Run(Run),
+    /// Serve the embedded array to any iSCSI initiator
+    Array(Array),
+    /// List the disks of a running smpath
+    List(Query),
+    /// Show one disk of a running smpath: its facts, its paths and their state
+    Show(Show),
+    /// List the paths of a running smpath
+    Paths(Query),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// End after this time, such as 20s or 5m; without it, run until interrupted
+    #[arg(long = "for", value_name = "TIME", value_parser = units::duration)]
+    pub duration: Option<Duration>,
+    /// Write and read back stamped blocks while paths are cut and restored; fail on any error or mismatch
+    #[arg(long)]
+    pub check: bool,
+    /// Size of the disk
+    #[arg(long, default_value = "256M", value_parser = units::size)]
+    pub size: u64,
+    /// Serve the disk on this unix socket instead of one in a new folder
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Which path takes a request: numa, round-robin or queue-depth
+    #[arg(long, default_value_t = Policy::QueueDepth)]
+    pub policy: Policy,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Portals to ask for targets (HOST[:PORT], comma-separated), or single logical units as
+    /// iscsi://HOST[:PORT]/TARGET[/LUN]; may be given many times
+    #[arg(long = "target", value_name = "TARGET", value_delimiter = ',', value_parser = url::target)]
+    pub targets: Vec<url::Target>,
+    /// More targets, in the same words
+    #[arg(value_name = "URL", value_parser = url::target)]
+    pub more_targets: Vec<url::Target>,
+    /// Where to serve the disks: nbd+unix:///PATH or nbd://ADDRESS:PORT; may be given many times
+    #[arg(long = "export", value_name = "URI", value_parser = url::export)]
+    pub exports: Vec<ExportAddress>,
+    /// Take everything from this TOML file; options given as well override it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Use only these logical unit numbers
+    #[arg(long = "lun", value_name = "LUN", value_delimiter = ',')]
+    pub luns: Vec<u16>,
+    /// Use only these logical units (naa.…, eui.…, t10.… as `smpath list` prints them)
+    #[arg(long = "wwid", value_name = "ID", value_delimiter = ',')]
+    pub identities: Vec<String>,
+    /// Which path takes a request: numa, round-robin or queue-depth
+    #[arg(long)]
+    pub policy: Option<Policy>,
+    /// What happens to requests while there is no path: fail, queue, or queue for a time such as 60s
+    #[arg(long, value_parser = units::no_path)]
+    pub no_path: Option<NoPath>,
+    /// Our iSCSI name; made from the host's name if not given
+    #[arg(long, value_name = "IQN")]
+    pub initiator_name: Option<String>,
+    /// File with CHAP credentials (TOML: name, secret, and for mutual CHAP target_name, target_secret).
+    /// Instead: SMPATH_CHAP_NAME, SMPATH_CHAP_SECRET, SMPATH_CHAP_TARGET_NAME, SMPATH_CHAP_TARGET_SECRET
+    #[arg(long, value_name = "FILE")]
+    pub chap_file: Option<PathBuf>,
+    /// CRC32C digests to ask for: none, header, or header,data
+    #[arg(long, value_parser = units::digests)]
+    pub digests: Option<Digests>,
+    /// Where `smpath list` and the others find this process
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Array {
+    /// Addresses to listen on, comma-separated; the first half belongs to controller A, the rest to B
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:3260,127.0.0.1:3261,127.0.0.1:3262,127.0.0.1:3263"
+    )]
+    pub portals: Vec<String>,
+    /// A logical unit: size=64M[,file=PATH][,block=512|4096][,serial=TEXT][,id=NUMBER][,thin][,read-only]; may be
+    /// given many times
+    #[arg(long = "lu", value_name = "OPTIONS", default_value = "size=64M", value_parser = units::unit)]
+    pub units: Vec<units::Unit>,
+    /// Target name
+    #[arg(long, default_value = "iqn.2026-11.org.smpath:array")]
+    pub target_name: String,
+    /// File with CHAP credentials that initiators must show (TOML: name, secret[, target_name, target_secret])
+    #[arg(long, value_name = "FILE")]
+    pub chap_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+    /// Control socket of the process to ask
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The disk: its identity or its beginning; not needed if there is only one
+    pub disk: Option<String>,
+    #[command(flatten)]
+    pub query: Query,
+}

@@ -1,0 +1,112 @@
+//! The control socket: one JSON line in, one JSON line out.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use engine::ShardHandle;
+use engine::status::Snapshot;
+use serde::{Deserialize, Serialize};
+
+/// The longest question; ours are tens of bytes.
+const QUESTION_MAX: u64 = 4 << 10;
+/// The longest answer: a thousand disks with eight paths each take about 3 MiB.
+const ANSWER_MAX: u64 = 64 << 20;
+/// How long either side waits for the other's line.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Question {
+    Snapshot,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer {
+    Snapshot(Box<Snapshot>),
+    Error(String),
+}
+
+/// A control socket that is served until the process ends.
+#[derive(Debug)]
+pub(crate) struct Control {
+    path: PathBuf,
+}
+
+impl Control {
+    /// Binds the socket and answers on a thread of its own.
+    pub(crate) fn serve(path: PathBuf, shard: Arc<ShardHandle>) -> Result<Self> {
+        if UnixStream::connect(&path).is_ok() {
+            bail!(
+                "{} belongs to another running smpath: give this one its own with --control PATH",
+                path.display()
+            );
+        }
+        if path.exists() {
+            // Nobody listens: a process left it behind.
+            std::fs::remove_file(&path)
+                .with_context(|| format!("cannot remove the old {}", path.display()))?;
+        }
+        let listener = UnixListener::bind(&path).with_context(|| {
+            format!("cannot make the control socket {}: choose another with --control", path.display())
+        })?;
+        std::thread::Builder::new().name(String::from("control")).spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if let Err(error) = answer(&stream, &shard) {
+                    tracing::debug!("control client: {error:#}");
+                }
+            }
+        })?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn answer(stream: &UnixStream, shard: &ShardHandle) -> Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(QUESTION_MAX)).read_line(&mut line)?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(Question::Snapshot) => match shard.snapshot() {
+            Ok(snapshot) => Answer::Snapshot(Box::new(snapshot)),
+            Err(error) => Answer::Error(error.to_string()),
+        },
+        Err(error) => Answer::Error(format!("not a question of ours: {error}")),
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    let mut stream = stream;
+    stream.write_all(&text)?;
+    Ok(())
+}
+
+/// Asks a running process for all that it knows.
+pub(crate) fn snapshot(path: &Path) -> Result<Snapshot> {
+    let mut stream = UnixStream::connect(path).with_context(|| {
+        format!(
+            "no smpath answers at {}: start `smpath run`, or name its socket with --control",
+            path.display()
+        )
+    })?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut question = serde_json::to_vec(&Question::Snapshot)?;
+    question.push(b'\n');
+    stream.write_all(&question)?;
+    let mut line = String::new();
+    BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut line)?;
+    match serde_json::from_str(&line).context("whatever answers there is not smpath")? {
+        Answer::Snapshot(snapshot) => Ok(*snapshot),
+        Answer::Error(error) => bail!("{error}"),
+    }
+}

@@ -1,0 +1,84 @@
+//! `smpath run`: serve disks until told to stop.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use engine::ShardHandle;
+use engine::config::ExportAddress;
+use engine::status::{Notice, NoticeKind, Severity};
+
+use crate::cli::Run;
+use crate::config;
+use crate::control::Control;
+use crate::signals::Signals;
+
+/// How often the main thread looks for a signal while nothing happens.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(arguments: &Run) -> Result<()> {
+    let signals = Signals::install()?;
+    let settings = config::settings(arguments)?;
+    let (shard, notices) = ShardHandle::start(settings.shard)?;
+    let shard = Arc::new(shard);
+    let control_path = settings.control.unwrap_or_else(config::default_control);
+    let control = Control::serve(control_path.clone(), Arc::clone(&shard))?;
+    eprintln!("smpath: control socket {}", control_path.display());
+    let outcome = follow(&notices, &signals, shard.exports());
+    drop(control);
+    eprintln!("smpath: ending: flushing and logging out");
+    shard.stop();
+    let clean = drain(&notices);
+    outcome?;
+    if !clean {
+        bail!("not everything could be flushed and logged out in time");
+    }
+    Ok(())
+}
+
+/// Prints what happens until a signal comes, or until it is clear that there is nothing to serve.
+fn follow(notices: &Receiver<Notice>, signals: &Signals, exports: &[ExportAddress]) -> Result<()> {
+    while !signals.received() {
+        let notice = match notices.recv_timeout(LOOK) {
+            Ok(notice) => notice,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => bail!("the shard has ended unexpectedly"),
+        };
+        print(&notice);
+        match notice.kind {
+            NoticeKind::Settled { disks: 0 } => {
+                bail!("no disk was found: see the lines above for what each portal answered");
+            }
+            NoticeKind::Settled { disks } => {
+                for export in exports {
+                    println!("serving {disks} disk(s) at {export}");
+                }
+            }
+            NoticeKind::Ended { .. } => bail!("the shard has ended unexpectedly"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Prints what is left to say; whether the shard ended in order.
+fn drain(notices: &Receiver<Notice>) -> bool {
+    let mut clean = false;
+    while let Ok(notice) = notices.recv() {
+        if let NoticeKind::Ended { clean: ended_clean } = notice.kind {
+            clean = ended_clean;
+        } else {
+            print(&notice);
+        }
+    }
+    clean
+}
+
+fn print(notice: &Notice) {
+    match notice.severity {
+        Severity::Info => eprintln!("smpath: {notice}"),
+        Severity::Warning => eprintln!("smpath: warning: {notice}"),
+        Severity::Error => eprintln!("smpath: error: {notice}"),
+    }
+}

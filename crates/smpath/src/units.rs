@@ -1,0 +1,155 @@
+//! Words of the command line and the configuration file: sizes, times, small lists.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::NoPath;
+use engine::config::Digests;
+
+/// One `--lu` of the embedded array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// Bytes.
+    pub size: u64,
+    pub block_size: u32,
+    pub file: Option<PathBuf>,
+    pub serial: Option<String>,
+    /// Number that the identity is made from; two units with the same one claim to be the same.
+    pub id: Option<u64>,
+    pub thin: bool,
+    pub read_only: bool,
+}
+
+/// `64M`, `1GiB`, `512k`, `4096`: powers of 1024.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| format!("'{text}' is not a size such as 64M or 1G"))?;
+    let shift = match text[digits.len()..].to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(format!("'{text}' is not a size such as 64M or 1G")),
+    };
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(|| format!("{text} is out of range"))
+}
+
+/// `20s`, `500ms`, `5m`, `1h`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| format!("'{text}' is not a time such as 20s or 5m"))?;
+    let millis = match &text[digits.len()..] {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("'{text}' is not a time such as 20s or 5m")),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| format!("{text} is out of range"))
+}
+
+/// `fail`, `queue`, or a time to queue for.
+pub(crate) fn no_path(text: &str) -> Result<NoPath, String> {
+    match text {
+        "fail" => Ok(NoPath::Fail),
+        "queue" => Ok(NoPath::Queue),
+        time => duration(time)
+            .map(|time| NoPath::QueueFor(time.into()))
+            .map_err(|_| format!("'{text}' is not fail, queue, or a time to queue for such as 60s")),
+    }
+}
+
+/// `none`, `header` or `header,data`.
+pub(crate) fn digests(text: &str) -> Result<Digests, String> {
+    match text {
+        "none" => Ok(Digests::None),
+        "header" => Ok(Digests::Header),
+        "header,data" | "all" => Ok(Digests::HeaderAndData),
+        _ => Err(format!("'{text}' is not none, header or header,data")),
+    }
+}
+
+/// `size=64M,file=PATH,block=4096,serial=TEXT,id=7,thin,read-only`.
+pub(crate) fn unit(text: &str) -> Result<Unit, String> {
+    let mut unit =
+        Unit { size: 0, block_size: 512, file: None, serial: None, id: None, thin: false, read_only: false };
+    for option in text.split(',') {
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("size", value) => unit.size = size(value)?,
+            ("file", value) if !value.is_empty() => unit.file = Some(PathBuf::from(value)),
+            ("block", "512") => unit.block_size = 512,
+            ("block", "4096" | "4k" | "4K") => unit.block_size = 4096,
+            ("serial", value) if !value.is_empty() => unit.serial = Some(value.to_owned()),
+            ("id", value) => {
+                unit.id = Some(value.parse().map_err(|_| format!("id={value}: a number is expected"))?);
+            }
+            ("thin", "") => unit.thin = true,
+            ("read-only", "") => unit.read_only = true,
+            _ => {
+                return Err(format!(
+                    "'{option}' is not known: use size=, file=, block=512|4096, serial=, id=, thin, read-only"
+                ));
+            }
+        }
+    }
+    if unit.size == 0 {
+        return Err(String::from("a logical unit needs a size, such as size=64M"));
+    }
+    if !unit.size.is_multiple_of(u64::from(unit.block_size)) {
+        return Err(format!("the size is not a multiple of the block size {}", unit.block_size));
+    }
+    Ok(unit)
+}
+
+/// Bytes for people: `256 MiB`, `1.5 GiB`.
+pub(crate) fn show_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = bytes as f64;
+    let mut unit = 0;
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    if scaled.fract() == 0.0 {
+        format!("{scaled:.0} {}", UNITS[unit])
+    } else {
+        format!("{scaled:.1} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024_and_nonsense_is_refused() {
+        assert_eq!(size("64M"), Ok(64 << 20));
+        assert_eq!(size("1GiB"), Ok(1 << 30));
+        assert_eq!(size("4096"), Ok(4096));
+        for wrong in ["", "M", "12x", "99999999T", "0", "-1"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(show_size(256 << 20), "256 MiB");
+        assert_eq!(show_size(1536 << 20), "1.5 GiB");
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(duration("soon").is_err());
+        assert_eq!(no_path("60s"), Ok(NoPath::QueueFor(engine::clock::Duration::from_secs(60))));
+        assert!(no_path("never").is_err());
+    }
+
+    #[test]
+    fn a_unit_is_described_by_a_list_of_options() {
+        let unit = unit("size=1G,file=/tmp/x,block=4096,thin,id=7").expect("valid");
+        assert_eq!((unit.size, unit.block_size, unit.thin, unit.id), (1 << 30, 4096, true, Some(7)));
+        for wrong in ["", "thin", "size=1000", "size=1M,colour=red"] {
+            assert!(super::unit(wrong).is_err(), "{wrong}");
+        }
+    }
+}
