@@ -256,7 +256,7 @@ impl Session {
             let Some(request) = gather.next_request(&limits) else { break };
             self.request_data(slot, request.r2t_sn, request.offset, request.length);
         }
-        self.deliver();
+        self.deliver(Some(slot));
     }
 
     fn request_data(&mut self, slot: Slot, r2t_sn: u32, buffer_offset: u32, length: u32) {
@@ -276,9 +276,10 @@ impl Session {
         self.outgoing.push(header, None);
     }
 
-    /// Hands over every command that is complete and that nothing older holds back.
-    pub(super) fn deliver(&mut self) {
-        while let Some(slot) = self.tasks.next_ready(self.numbers.exp_cmd_sn) {
+    /// Hands over every command that is complete and that nothing older holds back, after `latest` may have
+    /// become complete.
+    pub(super) fn deliver(&mut self, latest: Option<Slot>) {
+        while let Some(slot) = self.tasks.next_ready(self.numbers.exp_cmd_sn, latest) {
             let tag = self.tasks.tag(slot).expect("a ready slot holds a command");
             let data = self.tasks.deliver(slot).expect("a ready slot holds a command");
             let task = self.tasks.get(slot).expect("a delivered command stays until its reply");

@@ -276,6 +276,7 @@ impl Session {
         let digests = Digests { header: negotiated.header_digest, data: negotiated.data_digest };
         self.incoming.set_digests(digests);
         self.outgoing.set_digests(digests);
+        self.incoming.set_data_length_max(negotiated.max_recv_data_segment_length);
         self.peer_segment_max = negotiated.max_send_data_segment_length;
         self.limits = Limits {
             initial_r2t: negotiated.initial_r2t,

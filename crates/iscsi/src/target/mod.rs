@@ -3,6 +3,13 @@
 //! [`Session`] speaks iSCSI and nothing else: it gathers a command's Data-Out into one buffer, hands the command
 //! to the driver, and sends the reply's buffer as Data-In. It neither looks into CDBs nor keeps a task set.
 //! [`Sessions`] is the one table that all sessions of a process share, in the driver's hands.
+//!
+//! Memory goes round: Data-Out is gathered in a buffer of the session's pool, which comes back with
+//! [`Event::Reply`]; Data-In is sent from the device server's buffer, which it gets back with
+//! [`Session::reclaim`]. In a steady state nobody allocates.
+//!
+//! What an initiator may rely on to be safe: the answers to a task management function, to a logout and to a login
+//! that reinstates a session are sent only after the device server has let go of the commands concerned.
 
 mod command;
 mod data;

@@ -107,7 +107,7 @@ impl Session {
         Self {
             phase: Phase::Login(Box::new(Login::new(options.offers))),
             kind: Kind::Discovery,
-            incoming: Incoming::new(options.offers.max_recv_data_segment_length),
+            incoming: Incoming::new(DATA_SEGMENT_LENGTH_DEFAULT),
             outgoing: Outgoing::new(),
             buffers: Buffers::default(),
             pool: BufferPool::new(POOL_MAX),
@@ -335,7 +335,7 @@ impl Session {
         match self.numbers.arrival(delivery, serials.cmd_sn) {
             Arrival::Now => {
                 self.numbers.arrived(delivery, serials.cmd_sn);
-                self.deliver();
+                self.deliver(None);
                 Ok(true)
             }
             Arrival::Ignored => Ok(false),

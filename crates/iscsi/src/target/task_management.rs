@@ -63,7 +63,7 @@ impl Session {
             return self.ask(pdu, TaskManagement::AbortTask, referenced);
         }
         self.forget(slot);
-        self.deliver();
+        self.deliver(None);
         self.respond(pdu.initiator_task_tag, TaskManagementResponseCode::Complete);
     }
 
@@ -79,7 +79,7 @@ impl Session {
             return TaskManagementResponseCode::TaskDoesNotExist;
         }
         numbers.arrived(crate::pdu::Delivery::Ordered, reference);
-        self.deliver();
+        self.deliver(None);
         TaskManagementResponseCode::Complete
     }
 
@@ -127,7 +127,7 @@ impl Session {
     pub(super) fn aborted(&mut self, tag: CommandTag) {
         if let Some(slot) = self.tasks.by_tag(tag) {
             self.forget(slot);
-            self.deliver();
+            self.deliver(None);
         }
     }
 
@@ -151,7 +151,7 @@ impl Session {
                 self.forget(slot);
             }
         }
-        self.deliver();
+        self.deliver(None);
     }
 
     fn respond(&mut self, initiator_task_tag: InitiatorTaskTag, response: TaskManagementResponseCode) {

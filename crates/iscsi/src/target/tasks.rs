@@ -153,19 +153,28 @@ impl Tasks {
     }
 
     /// The oldest command that is ready and held back neither by an older one nor by a gap before its CmdSN.
-    pub(super) fn next_ready(&self, exp_cmd_sn: SerialNumber) -> Option<Slot> {
+    /// `latest` is the one that may have become ready: if it is the only one, nothing is searched.
+    pub(super) fn next_ready(&self, exp_cmd_sn: SerialNumber, latest: Option<Slot>) -> Option<Slot> {
         if self.ready == 0 {
             return None;
         }
-        let in_order = |task: &Task| task.delivery == Delivery::Immediate || task.cmd_sn.precedes(exp_cmd_sn);
+        if let (1, Some(slot)) = (self.ready, latest)
+            && self.get(slot).is_some_and(|task| matches!(task.state, State::Ready))
+        {
+            return self.may_be_delivered(slot, exp_cmd_sn).then_some(slot);
+        }
         (0..)
             .zip(&self.slots)
             .filter_map(|(slot, task)| Some((slot, task.as_ref()?)))
-            .filter(|(slot, task)| {
-                matches!(task.state, State::Ready) && in_order(task) && self.may_pass(*slot)
-            })
+            .filter(|(slot, _)| self.may_be_delivered(*slot, exp_cmd_sn))
             .reduce(|first, next| if next.1.is_before(first.1) { next } else { first })
             .map(|(slot, _)| slot)
+    }
+
+    fn may_be_delivered(&self, slot: Slot, exp_cmd_sn: SerialNumber) -> bool {
+        let in_order = |task: &Task| task.delivery == Delivery::Immediate || task.cmd_sn.precedes(exp_cmd_sn);
+        let ready = |task: &Task| matches!(task.state, State::Ready) && in_order(task);
+        self.get(slot).is_some_and(ready) && self.may_pass(slot)
     }
 
     /// Slots of all commands, oldest first. Allocates: for task management only.
@@ -277,8 +286,8 @@ mod tests {
         assert!(!tasks.may_pass(ordered));
         assert!(!tasks.may_pass(younger));
         tasks.deliver(older);
-        assert_eq!(tasks.next_ready(SerialNumber(4)), Some(ordered));
+        assert_eq!(tasks.next_ready(SerialNumber(4), None), Some(ordered));
         tasks.deliver(ordered);
-        assert_eq!(tasks.next_ready(SerialNumber(4)), Some(younger));
+        assert_eq!(tasks.next_ready(SerialNumber(4), None), Some(younger));
     }
 }

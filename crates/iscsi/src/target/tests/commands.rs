@@ -416,6 +416,46 @@ fn a_reset_drops_what_gathers_at_once_and_what_is_delivered_when_done() {
 }
 
 #[test]
+fn a_command_that_another_nexus_cleared_is_forgotten() {
+    let mut wire = Wire::logged_in(options(), NO_UNSOLICITED);
+    wire.submit(1, READ, 512, b"");
+    let command = wire.command();
+    wire.handle(Event::Aborted { tag: command.tag });
+    assert_eq!(wire.session.commands(), 0);
+    wire.reply(command.tag, Reply::good(), pattern(512));
+    assert!(wire.is_idle());
+    wire.manage(2, TaskManagementFunction::AbortTask, 1, SerialNumber(CMD_SN));
+    assert_eq!(wire.managed(), TaskManagementResponseCode::TaskDoesNotExist);
+}
+
+#[test]
+fn a_cold_reset_ends_the_session_behind_its_answer() {
+    let mut wire = Wire::logged_in(options(), NO_UNSOLICITED);
+    wire.manage(1, TaskManagementFunction::TargetColdReset, u32::MAX, SerialNumber(0));
+    let Action::TaskManagement { tag, function: TaskManagement::TargetColdReset, .. } = wire.action() else {
+        panic!()
+    };
+    wire.handle(Event::TaskManagementDone { tag, response: Done::Complete });
+    assert_eq!(wire.managed(), TaskManagementResponseCode::Complete);
+    assert_eq!(wire.disconnected(), Disconnect::Dropped);
+}
+
+#[test]
+fn an_ordered_command_waits_for_the_data_of_an_older_one() {
+    let mut wire = Wire::logged_in(options(), NO_UNSOLICITED);
+    wire.submit(1, WRITE, 512, b"");
+    let (Pdu::ReadyToTransfer(r2t), _) = wire.take_one() else { panic!() };
+    let ordered =
+        ScsiCommand { attribute: CommandAttribute::Scsi(TaskAttribute::Ordered), ..wire.header(2, READ, 2) };
+    wire.send(&ordered.emit(), b"");
+    wire.submit(3, READ, 3, b"");
+    assert!(wire.session.poll_action().is_none());
+    wire.data_out(1, r2t.target_transfer_tag, 0, 0, true, &pattern(512));
+    let order: Vec<_> = (0..3).map(|_| wire.command().expected_length).collect();
+    assert_eq!(order, [512, 2, 3]);
+}
+
+#[test]
 fn functions_that_are_not_known_are_answered() {
     let mut wire = Wire::logged_in(options(), NO_UNSOLICITED);
     wire.manage(1, TaskManagementFunction::TaskReassign, 1, SerialNumber(0));
