@@ -16,6 +16,8 @@ use scsi::{AdditionalSense, Ascii, Lba, Reply, Residual, Sense, SenseKey};
 use scsi_multipath::Command;
 
 pub(crate) const BLOCK: usize = 512;
+/// The same as a length on the wire.
+pub(crate) const BLOCK_LENGTH: u32 = 512;
 
 /// One logical unit; group 1 is port 1, group 2 is port 2, and so on.
 pub(crate) struct Device {
@@ -166,7 +168,7 @@ impl Device {
             Cdb::ReadCapacity16 { .. } => self.capacity().emit().to_vec(),
             Cdb::ReadCapacity10 => {
                 let last = Some(Lba(self.reported_blocks - 1));
-                Capacity10 { last, block_size: BLOCK as u32 }.emit().to_vec()
+                Capacity10 { last, block_size: BLOCK_LENGTH }.emit().to_vec()
             }
             Cdb::ModeSense { form, page: 0x08, .. } => {
                 let page = CachingPage { write_cache: self.write_cache, ..CachingPage::default() };
@@ -200,7 +202,7 @@ impl Device {
     }
 
     fn capacity(&self) -> Capacity {
-        Capacity { unmapped_reads_zero: true, ..Capacity::new(Lba(self.reported_blocks - 1), BLOCK as u32) }
+        Capacity { unmapped_reads_zero: true, ..Capacity::new(Lba(self.reported_blocks - 1), BLOCK_LENGTH) }
     }
 
     fn port_groups(&self) -> PortGroups {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use block::{Buffer, Completion, Durability, Effort, Error, Operation, Provisioning, Request, Tag};
 use clock::{Duration, Instant};
 use multipath::{Node, PathId, PathState};
-use scsi::{Ending, Lun, Reply};
+use scsi::{Ending, Lun, Reply, Status};
 use scsi_multipath::{
     Action, Command, Contradiction, Disk, Event, Options, Rejection, Report, Summary, Survey, SurveyAction,
     SurveyError, SurveyEvent, Unit,
@@ -18,7 +18,7 @@ use crate::device::Device;
 pub(crate) enum Fault {
     /// Answered like this, not executed.
     Reply(Reply),
-    /// Executed, then answered like this.
+    /// Executed, then answered like this instead of with GOOD.
     Executed(Reply),
     /// The answer is lost after it was executed.
     LostAfter,
@@ -130,8 +130,8 @@ impl Rig {
             None => Ending::Reply(self.device.execute(port, &mut command)),
             Some(Fault::Reply(reply)) => Ending::Reply(reply),
             Some(Fault::Executed(reply)) => {
-                self.device.execute(port, &mut command);
-                Ending::Reply(reply)
+                let said = self.device.execute(port, &mut command);
+                Ending::Reply(if said.status == Status::Good { reply } else { said })
             }
             Some(Fault::LostAfter) => {
                 self.device.execute(port, &mut command);
@@ -153,6 +153,24 @@ impl Rig {
         }
     }
 
+    /// The transport of a path fails: what is out on it never comes to an answer.
+    pub(crate) fn lose(&mut self, path: PathId, executed: bool) {
+        self.handle(Event::PathLost { path });
+        let mut rest = VecDeque::new();
+        for (held_on, mut command) in core::mem::take(&mut self.held) {
+            if held_on != path {
+                rest.push_back((held_on, command));
+                continue;
+            }
+            if executed {
+                self.device.execute(self.ports[&path], &mut command);
+            }
+            self.disk.handle(self.now, Event::Ended(command, Ending::Lost));
+        }
+        self.held.append(&mut rest);
+        self.drain();
+    }
+
     /// Lets time pass, stopping wherever the disk wants to be woken.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
@@ -164,6 +182,11 @@ impl Rig {
             assert!(wakes < 100_000, "a timeout that was handled is not due again at once");
         }
         self.now = end;
+    }
+
+    /// The tag that the next request will have.
+    pub(crate) fn next_tag(&self) -> Tag {
+        Tag(self.next_tag + 1)
     }
 
     pub(crate) fn submit(&mut self, operation: Operation, buffer: Buffer) -> Tag {

@@ -4,7 +4,7 @@ use block::{Access, Durability, Effort, Error, Provisioning, Support, WriteCache
 use scsi::cdb::operation as op;
 use scsi::{Residual, SenseKey};
 
-use crate::device::{BLOCK, Device, sense};
+use crate::device::{BLOCK, BLOCK_LENGTH, Device, sense};
 use crate::rig::{Fault, Rig};
 
 const KIB: u32 = 1024;
@@ -14,7 +14,7 @@ fn what_was_written_is_read_back() {
     let mut rig = Rig::new(Device::new(64, 1), 2);
     let write = rig.write(512, &[7; 3 * BLOCK]);
     rig.assert_ok(write);
-    let read = rig.read(0, 5 * BLOCK as u32);
+    let read = rig.read(0, 5 * BLOCK_LENGTH);
     assert_eq!(rig.data(read), [vec![0; BLOCK], vec![7; 3 * BLOCK], vec![0; BLOCK]].concat());
 }
 
@@ -23,11 +23,11 @@ fn a_request_longer_than_a_transfer_goes_piece_by_piece() {
     let mut device = Device::new(64, 1);
     device.limits.transfer_max = 2;
     let mut rig = Rig::new(device, 1);
-    let bytes: Vec<u8> = (0..5 * BLOCK).map(|at| (at / BLOCK) as u8 + 1).collect();
+    let bytes = [1, 2, 3, 4, 5].map(|value| [value; BLOCK]).concat();
     let write = rig.write(512, &bytes);
     rig.assert_ok(write);
     assert_eq!(rig.device.executed(op::WRITE_16), 3, "two blocks, two blocks, one block");
-    let read = rig.read(512, 5 * BLOCK as u32);
+    let read = rig.read(512, 5 * BLOCK_LENGTH);
     assert_eq!(rig.data(read), bytes);
     assert_eq!(rig.device.executed(op::READ_16), 3);
 }
@@ -218,7 +218,7 @@ fn thin_device() -> Device {
 #[test]
 fn a_discard_is_cut_where_granules_end() {
     let mut rig = Rig::new(thin_device(), 1);
-    let discard = rig.discard(0, 200 * BLOCK as u32);
+    let discard = rig.discard(0, 200 * BLOCK_LENGTH);
     rig.assert_ok(discard);
     // 96 blocks, 96 blocks, 8 blocks.
     assert_eq!(rig.device.executed(op::UNMAP), 3);

@@ -106,7 +106,7 @@ fn every_logical_unit_is_found_with_what_a_disk_has_to_know() {
 
 #[test]
 fn no_more_than_a_few_questions_are_out_at_a_time() {
-    let devices = (0..100).map(|number| (number, Device::new(8, number as u8)));
+    let devices = (0..100u8).map(|number| (number.into(), Device::new(8, number)));
     let surveyed = Target::new(devices).survey();
     assert_eq!(surveyed.found.len(), 100);
     assert_eq!(surveyed.out_max, CONCURRENCY);
