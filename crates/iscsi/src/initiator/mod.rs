@@ -433,12 +433,13 @@ impl<C> Session<C> {
     }
 
     /// Gives everything back. The only way into [`Phase::Over`].
-    fn disconnect(&mut self, reason: Reason) {
+    fn disconnect(&mut self, mut reason: Reason) {
         match core::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Over => return,
             Phase::Login { .. } => {
                 if let Some(error) = login_error_of(&reason) {
                     self.actions.push_back(Action::LoginFailed(error));
+                    reason = Reason::LoginFailed;
                 }
             }
             _ => {}
@@ -743,3 +744,6 @@ fn nothing_negotiated() -> Negotiated {
     .finish()
     .expect("nothing was offered, so nothing is unanswered")
 }
+
+#[cfg(test)]
+mod tests;
