@@ -38,8 +38,8 @@ impl Unit {
         check_protect(access)?;
         let bytes = self.transfer(access.lba, access.blocks, length_field(access.form))?;
         self.check_writable()?;
-        let data = data.get(..in_memory(bytes.length)).ok_or_else(refusal::data_out_mismatch)?;
-        self.put(bytes, data)?;
+        let data = sent(data, bytes);
+        self.put(Bytes { length: data.len() as u64, ..bytes }, data)?;
         self.settle(access.force_unit_access)
     }
 
@@ -57,7 +57,8 @@ impl Unit {
         }
         self.write(&MediumAccess { force_unit_access: true, ..*access }, data)?;
         let bytes = self.extent(access.lba, access.blocks.0.into())?;
-        self.compare(bytes, &data[..in_memory(bytes.length)], pool)
+        let data = sent(data, bytes);
+        self.compare(Bytes { length: data.len() as u64, ..bytes }, data, pool)
     }
 
     pub(crate) fn verify(
@@ -116,7 +117,11 @@ impl Unit {
         }
         self.check_writable()?;
         let half = in_memory(bytes.length);
-        if data.len() != 2 * half {
+        if data.len() > 2 * half {
+            // The number of blocks, one byte, is wrong rather than the data: it cannot say more than 255.
+            return Err(refusal::invalid_field(13, None));
+        }
+        if data.len() < 2 * half {
             return Err(refusal::data_out_mismatch());
         }
         let (expected, new) = data.split_at(half);
@@ -206,6 +211,12 @@ pub(crate) struct CompareAndWrite {
     pub(crate) blocks: u8,
     pub(crate) protect: u8,
     pub(crate) force_unit_access: bool,
+}
+
+/// What there is of the data for a range. An initiator that announces less than its CDB asks for gets so much
+/// written, the last block in part, and is told by the residual (SAM, 5.4.3; RFC 7143, 11.4.5.1).
+fn sent(data: &[u8], bytes: Bytes) -> &[u8] {
+    &data[..data.len().min(in_memory(bytes.length))]
 }
 
 /// The medium has no protection information, so a request to check it is refused (SBC, 4.22).

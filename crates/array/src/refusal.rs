@@ -37,8 +37,8 @@ pub(crate) fn write_protected() -> Sense {
     Sense::new(SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED)
 }
 
-/// The initiator sent less, or for some commands more, than the CDB asks for: nothing is executed. Writing only a
-/// part would be allowed too, and would leave half a block behind (SAM, 5.4.3).
+/// The initiator sent less, or for some commands more, than the CDB asks for, and half of it would be nonsense:
+/// nothing is executed.
 pub(crate) fn data_out_mismatch() -> Sense {
     Sense::new(SenseKey::IllegalRequest, AdditionalSense::new(0x0e, 0x03))
 }
