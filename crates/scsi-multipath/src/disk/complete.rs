@@ -47,7 +47,7 @@ impl Disk {
         };
         if concerns_path {
             // First, so that the head does not choose this path again.
-            self.affect(now, path, &disposition);
+            self.affect(now, path, &disposition, ending);
         }
         self.head.handle(now, multipath::Event::Ended { ticket, request: work, verdict });
     }
@@ -104,7 +104,7 @@ impl Disk {
     }
 
     /// What an ending says of its path and of the logical unit.
-    pub(super) fn affect(&mut self, now: Instant, path: PathId, disposition: &Disposition) {
+    pub(super) fn affect(&mut self, now: Instant, path: PathId, disposition: &Disposition, ending: &Ending) {
         let Disposition { path: effect, follow_up, .. } = *disposition;
         if follow_up.contains(FollowUp::CACHE_LOST) && self.cache.lost(self.write_cache()) {
             self.report(Report::CacheLost { path });
@@ -112,7 +112,7 @@ impl Disk {
         if follow_up.contains(FollowUp::DISCOVER) {
             self.report(Report::Rediscover { path });
         } else if follow_up.contains(FollowUp::NOTICE) {
-            self.complain(now, path, follow_up);
+            self.complain(now, path, follow_up, ending);
         }
         // A change of the logical unit shows on every path, and each has to be asked: the smallest counts.
         let everywhere = follow_up.common(FollowUp::CAPACITY.and(FollowUp::MODES));
@@ -126,13 +126,18 @@ impl Disk {
         self.features.map_or(WriteCache::Back, |features| features.write_cache)
     }
 
-    fn complain(&mut self, now: Instant, path: PathId, follow_up: FollowUp) {
+    /// Once for each code and while, whatever the device repeats.
+    fn complain(&mut self, now: Instant, path: PathId, follow_up: FollowUp, ending: &Ending) {
         let Some(known) = self.paths.iter_mut().find(|known| known.id == path) else { return };
-        let is_news =
-            known.complained.is_none_or(|(last, at)| last != follow_up || at + COMPLAINTS_EVERY <= now);
+        let sense = match ending {
+            Ending::Reply(reply) => reply.sense.as_ref().and_then(|sense| sense.parse()),
+            _ => None,
+        };
+        let said = sense.map(|sense| (sense.key, sense.additional));
+        let is_news = known.complained.is_none_or(|(last, at)| last != said || at + COMPLAINTS_EVERY <= now);
         if is_news {
-            known.complained = Some((follow_up, now));
-            self.report(Report::Attention { path, follow_up });
+            known.complained = Some((said, now));
+            self.report(Report::Attention { path, said, follow_up });
         }
     }
 

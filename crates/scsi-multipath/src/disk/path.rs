@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 
 use clock::{Duration, Instant};
 use multipath::{PathId, PathState};
+use scsi::{AdditionalSense, SenseKey};
 
 use super::report::Reason;
 use crate::disposition::{FollowUp, PathEffect};
@@ -23,7 +24,7 @@ pub(super) struct Path {
     waiting_until: Option<Instant>,
     pub(super) probe: Probe,
     /// What was last reported of it, and when, so that a device that complains all the time fills no log.
-    pub(super) complained: Option<(FollowUp, Instant)>,
+    pub(super) complained: Option<(Option<(SenseKey, AdditionalSense)>, Instant)>,
 }
 
 /// Whether a path may be used, apart from its access state.

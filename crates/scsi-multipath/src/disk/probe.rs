@@ -103,7 +103,7 @@ impl Disk {
         }
         let mut disposition = disposition(CommandClass::Read, ending);
         disposition.path = PathEffect::None;
-        self.affect(now, id, &disposition);
+        self.affect(now, id, &disposition, ending);
     }
 
     fn take_in(&mut self, now: Instant, id: PathId, learned: Learned) {

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use multipath::{Change, PathId, PathState};
+use scsi::{AdditionalSense, SenseKey};
 
 use crate::{Contradiction, Failure, FollowUp, Name};
 
@@ -31,9 +32,10 @@ pub enum Report {
         path: PathId,
         reason: Contradiction,
     },
-    /// A unit attention or a deferred error that nothing else here reports.
+    /// Something that a device says by the way: a unit attention, a recovered or deferred error.
     Attention {
         path: PathId,
+        said: Option<(SenseKey, AdditionalSense)>,
         follow_up: FollowUp,
     },
     /// The size of the disk in bytes changed.
@@ -106,7 +108,12 @@ impl fmt::Display for Report {
             Self::PathState { path, from, to, reason } => write!(f, "path {path} {from} -> {to}: {reason}"),
             Self::PathRemoved { path } => write!(f, "path {path} removed"),
             Self::PathQuarantined { path, reason } => write!(f, "path {path} quarantined: {reason}"),
-            Self::Attention { path, follow_up } => write!(f, "path {path} wants attention: {follow_up}"),
+            Self::Attention { path, said: Some((key, code)), follow_up } => {
+                write!(f, "path {path} says {key:?} {code}: {follow_up}")
+            }
+            Self::Attention { path, said: None, follow_up } => {
+                write!(f, "path {path} answers oddly: {follow_up}")
+            }
             Self::Resized { from, to } => write!(f, "size {from} -> {to} bytes"),
             Self::CacheLost { path } => {
                 write!(f, "path {path} says that the write cache was lost; the next flush fails")

@@ -92,6 +92,19 @@ fn after_a_unit_attention_the_identity_is_read_before_anything_is_written() {
 }
 
 #[test]
+fn what_a_device_says_again_and_again_is_reported_once() {
+    let mut rig = Rig::new(Device::new(8, 1), 1);
+    for _ in 0..5 {
+        rig.fault(1, Fault::Executed(sense(SenseKey::RecoveredError, 0x18, 0x00)));
+        let read = rig.read(0, 512);
+        rig.assert_ok(read);
+    }
+    let lines: Vec<_> =
+        rig.reports.iter().map(ToString::to_string).filter(|line| line.contains("18/00")).collect();
+    assert_eq!(lines, ["path P1 says RecoveredError 18/00: notice"]);
+}
+
+#[test]
 fn while_one_path_shows_its_identity_the_other_carries_on() {
     let mut rig = Rig::new(Device::new(8, 1), 2);
     rig.holding = vec![op::INQUIRY];
