@@ -7,7 +7,7 @@ use clock::Instant;
 use hdrhistogram::Histogram;
 use multipath::{HeadIndex, Node, PathId, Policy, Registry};
 use scsi::{CommandId, Ending, Lun};
-use scsi_multipath::{Command, Disk, Issuer, Name, Unit};
+use scsi_multipath::{Command, Disk, Issuer, Name, Report, Unit};
 
 use super::{Shard, Source};
 use crate::config::DiskConfig;
@@ -69,6 +69,8 @@ pub(super) struct Path {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Member,
+    /// Its nexus was lost; what the next login finds takes its place.
+    Lost,
     /// It is known only until its last command came back.
     Removed,
 }
@@ -134,6 +136,10 @@ impl Shard {
                 return;
             }
         };
+        if self.is_member(nexus, lun, disk) {
+            // Another survey of a nexus that was not lost found what was known.
+            return;
+        }
         self.remove_path(nexus, lun);
         let path = PathId(self.path_ids);
         self.path_ids += 1;
@@ -153,6 +159,11 @@ impl Shard {
         self.paths.insert(path, path_of);
         self.nexuses[nexus as usize].paths.insert(lun, path);
         self.tell_disk(disk, scsi_multipath::Event::PathFound { path, node: None, unit });
+    }
+
+    fn is_member(&self, nexus: u32, lun: Lun, disk: u32) -> bool {
+        let path = self.nexuses[nexus as usize].paths.get(&lun).and_then(|path| self.paths.get(path));
+        path.is_some_and(|path| path.standing == Standing::Member && path.disk == disk)
     }
 
     fn wanted(&self, identity: &Name) -> bool {
@@ -183,7 +194,10 @@ impl Shard {
 
     /// The nexus is lost; the path stays known, so that it is seen that it is down.
     pub(super) fn path_lost(&mut self, path: PathId) {
-        if let Some(disk) = self.paths.get(&path).map(|path| path.disk) {
+        let Some(found) = self.paths.get_mut(&path) else { return };
+        if found.standing == Standing::Member {
+            found.standing = Standing::Lost;
+            let disk = found.disk;
             self.tell_disk(disk, scsi_multipath::Event::PathLost { path });
         }
     }
@@ -231,10 +245,7 @@ impl Shard {
                 scsi_multipath::Action::Geometry(geometry) => self.disk_changed(disk, geometry),
                 scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),
                 scsi_multipath::Action::Refused { path, reason } => self.path_refused(disk, path, &reason),
-                scsi_multipath::Action::Report(report) => {
-                    let text = format!("{}: {report}", self.disk_name(disk));
-                    self.notice(Severity::Info, NoticeKind::Other, text);
-                }
+                scsi_multipath::Action::Report(report) => self.report(disk, &report),
                 scsi_multipath::Action::Gone => self.disk_gone(disk),
             }
         }
@@ -249,6 +260,23 @@ impl Shard {
             }
             // The disk was told that the path is gone; this command crossed the news.
             None => self.tell_disk(disk, scsi_multipath::Event::Ended(command, Ending::NotSent)),
+        }
+    }
+
+    fn report(&mut self, disk: u32, report: &Report) {
+        let severity = match report {
+            // Said by `path_joined` and `path_refused`, with the portal's address.
+            Report::PathJoined { .. } | Report::PathRefused { .. } | Report::PathRemoved { .. } => return,
+            Report::CacheLost { .. } | Report::PathQuarantined { .. } => Severity::Error,
+            Report::RequestFailed { .. } | Report::WeakName { .. } => Severity::Warning,
+            _ => Severity::Info,
+        };
+        let text = format!("{}: {report}", self.disk_name(disk));
+        self.notice(severity, NoticeKind::Other, text);
+        if let Report::Rediscover { path } = report
+            && let Some(nexus) = self.paths.get(path).map(|path| path.nexus)
+        {
+            self.survey_again(nexus);
         }
     }
 

@@ -382,8 +382,7 @@ impl Shard {
 
     pub(super) fn drain_nexus(&mut self, index: u32) {
         let mut actions = std::mem::take(&mut self.session_actions);
-        loop {
-            let Some(link) = self.nexuses.get_mut(index as usize).and_then(Nexus::link_mut) else { break };
+        while let Some(link) = self.nexuses.get_mut(index as usize).and_then(Nexus::link_mut) {
             actions.extend(std::iter::from_fn(|| link.session.poll_action()));
             if actions.is_empty() {
                 break;
@@ -427,22 +426,38 @@ impl Shard {
 
     fn logged_in(&mut self, index: u32) {
         let now = self.now;
-        let luns = match &self.nexuses[index as usize].purpose {
-            Purpose::Target { lun: Some(lun), .. } => vec![*lun],
-            _ => self.config.filter.luns.clone(),
-        };
         let nexus = &mut self.nexuses[index as usize];
         nexus.logins += 1;
         let purpose = nexus.purpose.clone();
         let Some(link) = nexus.link_mut() else { return };
-        if purpose == Purpose::Discovery {
-            link.session.handle(now, initiator::Event::SendTargets(initiator::Scope::All));
-        } else {
-            let mut survey = Box::new(if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) });
-            survey.handle(now, scsi_multipath::SurveyEvent::Start);
-            link.stage = Stage::Survey { survey, seen: BTreeSet::new() };
+        match purpose {
+            Purpose::Discovery => {
+                link.session.handle(now, initiator::Event::SendTargets(initiator::Scope::All));
+                self.touched.add(Source::Nexus(index));
+            }
+            Purpose::Target { lun, .. } => self.start_survey(index, lun),
         }
+    }
+
+    fn start_survey(&mut self, index: u32, only: Option<Lun>) {
+        let now = self.now;
+        let luns = only.map_or_else(|| self.config.filter.luns.clone(), |lun| vec![lun]);
+        let Some(link) = self.nexuses[index as usize].link_mut() else { return };
+        let mut survey = Box::new(if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) });
+        survey.handle(now, scsi_multipath::SurveyEvent::Start);
+        link.stage = Stage::Survey { survey, seen: BTreeSet::new() };
         self.touched.add(Source::Nexus(index));
+    }
+
+    /// The target says that its logical units changed. Paths that are known stay in use meanwhile.
+    pub(super) fn survey_again(&mut self, index: u32) {
+        let only = match &self.nexuses[index as usize].purpose {
+            Purpose::Target { lun, .. } => *lun,
+            Purpose::Discovery => return,
+        };
+        if let Some(Stage::Up) = self.nexuses[index as usize].stage_mut() {
+            self.start_survey(index, only);
+        }
     }
 
     fn discovered(&mut self, index: u32, records: Vec<initiator::TargetRecord>) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use scsi::{Ending, Lun};
-use scsi_multipath::{Command, SurveyAction, SurveyEvent};
+use scsi_multipath::{Command, Rejection, SurveyAction, SurveyEvent};
 
 use super::nexus::Stage;
 use super::{Shard, Source};
@@ -32,7 +32,12 @@ impl Shard {
                 SurveyAction::Rejected { lun, reason } => {
                     let text =
                         format!("{}: LUN {lun} is not used: {reason}", self.nexuses[index as usize].name());
-                    self.notice(Severity::Warning, NoticeKind::PortalFailed, text);
+                    // Targets list their controllers too; nobody asked for those.
+                    let severity = match reason {
+                        Rejection::NotADisk(_) => Severity::Info,
+                        _ => Severity::Warning,
+                    };
+                    self.notice(severity, NoticeKind::PortalFailed, text);
                 }
                 SurveyAction::Done(outcome) => {
                     self.survey_done(index, outcome.err().map(|error| error.to_string()));
