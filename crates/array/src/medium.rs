@@ -170,12 +170,9 @@ impl Unit {
         if pattern.is_empty() {
             return Ok(());
         }
-        self.visit(bytes, pool, |at, stored| {
-            let expected = pattern[at % pattern.len()..].iter().chain(pattern.iter().cycle());
-            match stored.iter().zip(expected).position(|(stored, expected)| stored != expected) {
-                None => Ok(()),
-                Some(place) => Err(refusal::miscompare(((at + place) % pattern.len()) as u64)),
-            }
+        self.visit(bytes, pool, |at, stored| match first_difference(at, stored, pattern) {
+            None => Ok(()),
+            Some(offset) => Err(refusal::miscompare(offset as u64)),
         })
     }
 
@@ -211,6 +208,22 @@ pub(crate) struct CompareAndWrite {
     pub(crate) blocks: u8,
     pub(crate) protect: u8,
     pub(crate) force_unit_access: bool,
+}
+
+/// Where in the pattern, repeated, the bytes that begin `at` bytes into the range first differ from it. Equal
+/// stretches are compared whole, because almost all are equal.
+fn first_difference(at: usize, stored: &[u8], pattern: &[u8]) -> Option<usize> {
+    let mut done = 0;
+    while done < stored.len() {
+        let from = (at + done) % pattern.len();
+        let length = (pattern.len() - from).min(stored.len() - done);
+        let (is, should) = (&stored[done..done + length], &pattern[from..from + length]);
+        if is != should {
+            return is.iter().zip(should).position(|(is, should)| is != should).map(|place| from + place);
+        }
+        done += length;
+    }
+    None
 }
 
 /// What there is of the data for a range. An initiator that announces less than its CDB asks for gets so much
