@@ -99,6 +99,16 @@ pub struct DiskConfig {
     pub no_path: NoPath,
     /// How long a disk without any path stays.
     pub delayed_removal: clock::Duration,
+    pub layer: Layer,
+}
+
+/// What stands between exports and paths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Layer {
+    #[default]
+    Multipath,
+    /// Nothing: the first path is used as it is. For measuring what the multipath layer costs.
+    Direct,
 }
 
 /// Which logical units become disks.

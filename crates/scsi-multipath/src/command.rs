@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use block::{Operation, Tag};
 use multipath::PathId;
 use scsi::Lun;
 
@@ -27,6 +28,7 @@ pub enum Issuer {
 pub(crate) enum Kind {
     Survey { lun: Lun, question: Question },
     Disk { path: PathId, flight: Flight },
+    Direct { path: PathId, tag: Tag, operation: Operation },
 }
 
 impl Context {
@@ -35,7 +37,7 @@ impl Context {
     pub const fn issuer(&self) -> Issuer {
         match &self.0 {
             Kind::Survey { .. } => Issuer::Survey,
-            Kind::Disk { path, .. } => Issuer::Disk(*path),
+            Kind::Disk { path, .. } | Kind::Direct { path, .. } => Issuer::Disk(*path),
         }
     }
 }
@@ -44,6 +46,7 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Survey { question, .. } => write!(f, "Survey({question:?})"),
+            Kind::Direct { path, operation, .. } => write!(f, "Direct({path}, {operation:?})"),
             Kind::Disk { path, flight } => write!(f, "Disk({path}, {flight:?})"),
         }
     }

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod command;
+mod direct;
 mod disk;
 mod disposition;
 mod identity;
@@ -16,6 +17,7 @@ mod survey;
 mod unit;
 
 pub use command::{Command, Context, Issuer};
+pub use direct::Direct;
 pub use disk::{Action, Disk, Event, Feature, Options, PathView, RETRIES_MAX, Reason, Report};
 pub use disposition::{
     CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then, disposition,

@@ -92,6 +92,9 @@ pub(crate) struct Run {
     /// Where `smpath list` and the others find this process
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+    /// Use the first path as it is, without the multipath layer: for measuring what that layer costs
+    #[arg(long, hide = true)]
+    pub(crate) direct: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use engine::config::{
-    ChapConfig, Digests, DiskConfig, ExportAddress, Filter, InitiatorConfig, PortalConfig, ShardConfig,
+    ChapConfig, Digests, DiskConfig, ExportAddress, Filter, InitiatorConfig, Layer, PortalConfig, ShardConfig,
 };
 use engine::{Lun, NoPath, Policy};
 use serde::Deserialize;
@@ -88,6 +88,7 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
             policy: run.policy.or(policy(&file)?).unwrap_or(Policy::QueueDepth),
             no_path: run.no_path.or(no_path).unwrap_or(NO_PATH_DEFAULT),
             delayed_removal: engine::clock::Duration::ZERO,
+            layer: if run.direct { Layer::Direct } else { Layer::Multipath },
         },
         filter: Filter { luns: luns.iter().copied().map(Lun::from).collect(), identities },
     };
@@ -242,6 +243,7 @@ pub(crate) fn demo_shard(portal: SocketAddr, socket: PathBuf, policy: Policy) ->
             policy,
             no_path: NO_PATH_DEFAULT,
             delayed_removal: engine::clock::Duration::ZERO,
+            layer: Layer::Multipath,
         },
         filter: Filter::default(),
     }

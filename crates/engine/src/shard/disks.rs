@@ -7,10 +7,11 @@ use clock::Instant;
 use hdrhistogram::Histogram;
 use multipath::{HeadIndex, Node, PathId, Policy, Registry};
 use scsi::{CommandId, Ending, Lun};
-use scsi_multipath::{Command, Disk, Issuer, Name, Report, Unit};
+use scsi_multipath::{Command, Direct, Disk, Issuer, Name, Report, Unit};
 
+use super::device::Device;
 use super::{Shard, Source};
-use crate::config::DiskConfig;
+use crate::config::{DiskConfig, Layer};
 use crate::status::{DiskStatus, LatencyStatus, NoticeKind, PathStatus, Severity};
 
 /// Latencies are kept from 1 µs to 1 minute with two digits: about 13 KiB a path.
@@ -19,7 +20,7 @@ const LATENCY_MAX_US: u64 = 60_000_000;
 /// One disk, and what its exports have to know of it.
 #[derive(Debug)]
 struct Host {
-    disk: Disk,
+    device: Device,
     facts: Facts,
     /// Known once the first path joined.
     geometry: Option<Geometry>,
@@ -117,18 +118,17 @@ impl Shard {
         if !self.wanted(&identity) {
             return;
         }
-        let config = self.disks.config;
-        let head = multipath::Options {
-            policy: config.policy,
-            no_path: config.no_path,
-            delayed_removal: config.delayed_removal,
-            ..multipath::Options::default()
+        let path = PathId(self.path_ids);
+        let Some(device) = self.device(path, &unit) else {
+            self.notice(
+                Severity::Error,
+                NoticeKind::Other,
+                format!("{identity} does not say how large it is"),
+            );
+            return;
         };
-        let entry = self.disks.registry.find_or_create(&identity, |_| Host {
-            disk: Disk::new(unit.identity.clone(), scsi_multipath::Options { head }),
-            facts: Facts::of(&unit),
-            geometry: None,
-        });
+        let facts = Facts::of(&unit);
+        let entry = self.disks.registry.find_or_create(&identity, |_| Host { device, facts, geometry: None });
         let disk = match entry {
             Ok(entry) => entry.index().0,
             Err(full) => {
@@ -141,7 +141,6 @@ impl Shard {
             return;
         }
         self.remove_path(nexus, lun);
-        let path = PathId(self.path_ids);
         self.path_ids += 1;
         let latency = Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are in order");
         let port_group = unit.port.group;
@@ -159,6 +158,22 @@ impl Shard {
         self.paths.insert(path, path_of);
         self.nexuses[nexus as usize].paths.insert(lun, path);
         self.tell_disk(disk, scsi_multipath::Event::PathFound { path, node: None, unit });
+    }
+
+    /// What a unit that was not seen before becomes.
+    fn device(&self, path: PathId, unit: &Unit) -> Option<Device> {
+        let config = self.disks.config;
+        if config.layer == Layer::Direct {
+            return Direct::new(path, unit).map(Device::Direct);
+        }
+        let head = multipath::Options {
+            policy: config.policy,
+            no_path: config.no_path,
+            delayed_removal: config.delayed_removal,
+            ..scsi_multipath::Options::default().head
+        };
+        let disk = Disk::new(unit.identity.clone(), scsi_multipath::Options { head });
+        Some(Device::Disk(Box::new(disk)))
     }
 
     fn is_member(&self, nexus: u32, lun: Lun, disk: u32) -> bool {
@@ -223,7 +238,7 @@ impl Shard {
     fn tell_disk(&mut self, disk: u32, event: scsi_multipath::Event) {
         let now = self.now;
         if let Some(host) = self.disks.get_mut(disk) {
-            host.disk.handle(now, event);
+            host.device.handle(now, event);
             self.touched.add(Source::Disk(disk));
         }
     }
@@ -233,12 +248,12 @@ impl Shard {
     }
 
     pub(super) fn arm_disk(&mut self, disk: u32) {
-        let deadline = self.disks.get_mut(disk).and_then(|host| host.disk.poll_timeout());
+        let deadline = self.disks.get_mut(disk).and_then(|host| host.device.poll_timeout());
         self.timers.arm(Source::Disk(disk), deadline);
     }
 
     pub(super) fn drain_disk(&mut self, disk: u32) {
-        while let Some(action) = self.disks.get_mut(disk).and_then(|host| host.disk.poll_action()) {
+        while let Some(action) = self.disks.get_mut(disk).and_then(|host| host.device.poll_action()) {
             match action {
                 scsi_multipath::Action::Start { path, command } => self.start(disk, path, command),
                 scsi_multipath::Action::Finish(request, completion) => self.complete(request, completion),
@@ -351,7 +366,8 @@ impl Shard {
     }
 
     fn disk_status(&self, disk: u32, name: &Name, host: &Host) -> DiskStatus {
-        let head = host.disk.status();
+        let head = host.device.disk().map(Disk::status);
+        let paths = host.device.disk().into_iter().flat_map(Disk::paths);
         DiskStatus {
             number: disk,
             identity: name.to_string(),
@@ -361,10 +377,10 @@ impl Shard {
             product: host.facts.product.clone(),
             size: host.geometry.map_or(0, |geometry| geometry.size),
             block_size: host.geometry.map_or(0, |geometry| geometry.block_size),
-            policy: head.policy.to_string(),
-            parked: head.parked,
-            failed_over: head.counters.failed_over,
-            paths: host.disk.paths().filter_map(|path| self.path_status(&path)).collect(),
+            policy: head.as_ref().map_or_else(|| String::from("direct"), |head| head.policy.to_string()),
+            parked: head.as_ref().map_or(0, |head| head.parked),
+            failed_over: head.as_ref().map_or(0, |head| head.counters.failed_over),
+            paths: paths.filter_map(|path| self.path_status(&path)).collect(),
         }
     }
 

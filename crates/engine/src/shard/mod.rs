@@ -5,6 +5,7 @@
 
 mod clients;
 mod control;
+mod device;
 mod disks;
 mod login;
 mod nexus;

@@ -31,7 +31,9 @@ impl Disk {
             Kind::Disk { path, flight: Flight::Probe(question) } => {
                 self.probe_ended(now, path, question, &buffer, ending);
             }
-            Kind::Survey { .. } => debug_assert!(false, "a command of a survey came back to a disk"),
+            Kind::Survey { .. } | Kind::Direct { .. } => {
+                debug_assert!(false, "a command of somebody else came back to a disk");
+            }
         }
     }
 
