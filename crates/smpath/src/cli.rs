@@ -93,8 +93,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
     /// Use the first path as it is, without the multipath layer: for measuring what that layer costs
-    #[arg(long, hide = true)]
-    pub(crate) direct: bool,
+    #[arg(long)]
+    pub direct: bool,
 }
 
 #[derive(Debug, Args)]
