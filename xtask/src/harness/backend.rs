@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::link::Link;
 use super::room::Room;
 use super::smpath::{Array, Route};
-use super::tgt::{self, Tgt};
+use super::tgt::{self, Provisioning, Tgt};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -43,7 +43,7 @@ impl Backend {
     pub(crate) fn start(kind: Kind, room: &Room, mebibytes: u64) -> Result<Self> {
         match kind {
             Kind::Tgt => {
-                let tgt = Tgt::start(&room.zeroes("lu", mebibytes << 20)?)?;
+                let tgt = Tgt::start(&room.zeroes("lu", mebibytes << 20)?, Provisioning::Thin)?;
                 Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
             }
             Kind::Array => {

@@ -64,6 +64,7 @@ pub(crate) fn arguments(job: &Job<'_>) -> Vec<String> {
             "--verify=crc32c".to_owned(),
             "--verify_fatal=1".to_owned(),
             "--verify_backlog=256".to_owned(),
+            "--verify_state_save=0".to_owned(),
         ]),
     }
     arguments

@@ -23,6 +23,14 @@ pub(crate) struct Account<'a> {
     pub(crate) secret: &'a str,
 }
 
+/// Whether the logical unit takes UNMAP.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Provisioning {
+    /// Takes it. tgtd fails more of its conformance tests so.
+    Thin,
+    Full,
+}
+
 #[derive(Debug)]
 pub(crate) struct Tgt {
     process: Process,
@@ -34,10 +42,10 @@ pub(crate) struct Tgt {
 
 impl Tgt {
     /// Two portals and two targets over one file: four paths to one logical unit.
-    pub(crate) fn start(file: &Path) -> Result<Self> {
+    pub(crate) fn start(file: &Path, provisioning: Provisioning) -> Result<Self> {
         let mut tgt = Self::empty(2)?;
-        tgt.add_target("one", file, "shared01")?;
-        tgt.add_target("two", file, "shared01")?;
+        tgt.add_target("one", file, "shared01", provisioning)?;
+        tgt.add_target("two", file, "shared01", provisioning)?;
         Ok(tgt)
     }
 
@@ -70,19 +78,26 @@ impl Tgt {
     }
 
     /// A target whose LUN 1 is `file`. Units with one `serial` report one identity, whatever target shows them.
-    pub(crate) fn add_target(&mut self, name: &str, file: &Path, serial: &str) -> Result<String> {
+    pub(crate) fn add_target(
+        &mut self,
+        name: &str,
+        file: &Path,
+        serial: &str,
+        provisioning: Provisioning,
+    ) -> Result<()> {
         let target = format!("iqn.2026-11.example.smpath:tgt.{name}");
         let tid = (self.targets.len() + 1).to_string();
         let (lun, file) = (LUN.to_string(), file.to_string_lossy());
         let unit = ["--mode", "logicalunit", "--tid", &tid, "--lun", &lun];
         // tgtd derives the NAA 6h designator from the serial number and the T10 one from the SCSI id.
-        let identity = format!("scsi_id=SMPATH-{serial},scsi_sn={serial},thin_provisioning=1");
+        let thin = u8::from(matches!(provisioning, Provisioning::Thin));
+        let identity = format!("scsi_id=SMPATH-{serial},scsi_sn={serial},thin_provisioning={thin}");
         self.admin(&["--mode", "target", "--op", "new", "--tid", &tid, "--targetname", &target])?;
         self.admin(&[&unit[..], &["--op", "new", "--backing-store", &file]].concat())?;
         self.admin(&[&unit[..], &["--op", "update", "--params", &identity]].concat())?;
         self.admin(&["--mode", "target", "--op", "bind", "--tid", &tid, "--initiator-address", "ALL"])?;
-        self.targets.push(target.clone());
-        Ok(target)
+        self.targets.push(target);
+        Ok(())
     }
 
     /// From now on, every target asks for CHAP.

@@ -15,7 +15,7 @@ use super::{Case, Outcome, passed};
 use crate::harness::process::free_address;
 use crate::harness::room::Room;
 use crate::harness::smpath::{Array, Disk, nbd_unix_uri, smpath};
-use crate::harness::tgt::{Account, Tgt};
+use crate::harness::tgt::{Account, Provisioning, Tgt};
 
 /// In which a wrong start must have told so. A peer that takes a connection and says nothing is given up in it too.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -119,7 +119,7 @@ fn url(tgt: &Tgt, target: &str, lun: u32) -> (String, String) {
 
 fn refused_by_tgt(address: fn(&Tgt) -> (String, String)) -> Result<Outcome> {
     let room = Room::new()?;
-    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?)?;
+    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?, Provisioning::Thin)?;
     let (address, culprit) = address(&tgt);
     refused_in(&room, &[&address], &culprit)
 }
@@ -128,7 +128,7 @@ const ACCOUNT: Account<'_> = Account { name: "reader", secret: "a secret of 12+"
 
 fn wrong_secret() -> Result<Outcome> {
     let room = Room::new()?;
-    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?)?;
+    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?, Provisioning::Thin)?;
     tgt.require(ACCOUNT)?;
     let file = credentials(&room, "wrong-secret-12")?;
     let outcome = refused_in(&room, &["--chap-file", &file, &tgt.url(0, 0)], &tgt.targets[0])?;
@@ -140,7 +140,7 @@ fn wrong_secret() -> Result<Outcome> {
 
 fn right_secret() -> Result<Outcome> {
     let room = Room::new()?;
-    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?)?;
+    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?, Provisioning::Thin)?;
     tgt.require(ACCOUNT)?;
     let file = credentials(&room, ACCOUNT.secret)?;
     let disk = Disk::start(&room, &["--chap-file".to_owned(), file, tgt.url(0, 0), tgt.url(1, 1)])?;
@@ -157,14 +157,14 @@ fn credentials(room: &Room, secret: &str) -> Result<String> {
 
 fn no_secret() -> Result<Outcome> {
     let room = Room::new()?;
-    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?)?;
+    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?, Provisioning::Thin)?;
     tgt.require(ACCOUNT)?;
     refused_in(&room, &[&tgt.url(0, 0)], &tgt.targets[0])
 }
 
 fn socket_taken() -> Result<Outcome> {
     let room = Room::new()?;
-    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?)?;
+    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?, Provisioning::Thin)?;
     let mut first = Disk::start(&room, &[tgt.url(0, 0)])?;
     let uri = first.uri.clone();
     let outcome = refused_in(&Room::new()?, &["--export", &uri, &tgt.url(1, 1)], "nbd");
@@ -182,7 +182,7 @@ fn bad_configuration() -> Result<Outcome> {
 
 fn one_dead_portal() -> Result<Outcome> {
     let room = Room::new()?;
-    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?)?;
+    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?, Provisioning::Thin)?;
     let dead = format!("iscsi://{}/{}/1", free_address()?, tgt.targets[0]);
     let disk = Disk::start(&room, &[dead, tgt.url(0, 0)])?;
     io(&disk.uri, &["write -P 7 0 64k", "read -P 7 0 64k"]).with_context(|| log_of(&disk))?;
@@ -192,8 +192,8 @@ fn one_dead_portal() -> Result<Outcome> {
 fn other_capacity() -> Result<Outcome> {
     let room = Room::new()?;
     let mut tgt = Tgt::empty(1)?;
-    tgt.add_target("one", &room.zeroes("lu", BYTES)?, "twin01")?;
-    tgt.add_target("two", &room.zeroes("other", BYTES * 2)?, "twin01")?;
+    tgt.add_target("one", &room.zeroes("lu", BYTES)?, "twin01", Provisioning::Thin)?;
+    tgt.add_target("two", &room.zeroes("other", BYTES * 2)?, "twin01", Provisioning::Thin)?;
     let disk = Disk::start(&room, &[tgt.url(0, 0), tgt.url(0, 1)])?;
     io(&disk.uri, &["write -P 7 0 64k", "read -P 7 0 64k"]).with_context(|| log_of(&disk))?;
     let log = disk.log();
@@ -213,7 +213,7 @@ fn garbage(length: usize) -> Vec<u8> {
 
 fn garbage_on_nbd() -> Result<Outcome> {
     let room = Room::new()?;
-    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?)?;
+    let tgt = Tgt::start(&room.zeroes("lu", BYTES)?, Provisioning::Thin)?;
     let mut disk = Disk::start(&room, &[tgt.url(0, 0), tgt.url(1, 1)])?;
     io(&disk.uri, &["write -P 7 0 64k"])?;
     for length in [1, 28, 4096, 1 << 20] {

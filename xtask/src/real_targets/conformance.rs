@@ -9,7 +9,7 @@ use super::{Case, Outcome};
 use crate::harness::process::run;
 use crate::harness::room::Room;
 use crate::harness::smpath::Array;
-use crate::harness::tgt::Tgt;
+use crate::harness::tgt::{Provisioning, Tgt};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -37,7 +37,7 @@ fn compare() -> Result<Outcome> {
     };
     let theirs = {
         let room = Room::new()?;
-        let tgt = Tgt::start(&room.zeroes("lu", 256 << 20)?)?;
+        let tgt = Tgt::start(&room.zeroes("lu", 256 << 20)?, Provisioning::Full)?;
         suite(&[tgt.url(0, 0)])?
     };
     let only_ours: Vec<&str> = ours.failures.difference(&theirs.failures).map(String::as_str).collect();

@@ -93,14 +93,23 @@ impl Stand {
         Ok(lost)
     }
 
-    /// The path is logged in again and carries something.
-    fn wait_for_return(&self, path: usize, accepted_before: u64) -> Result<Duration> {
-        let link = &self.links[path];
+    /// Restores a path, and waits until the program calls all of its paths usable again.
+    fn bring_back(&self, path: usize) -> Result<Duration> {
         let restored = Instant::now();
-        link.restore();
-        wait_until(LIMIT, "return of the lost path", || (link.accepted() > accepted_before).then_some(()))
-            .with_context(|| log_of(&self.disk))?;
+        self.links[path].restore();
+        wait_until(LIMIT, "return of the lost path", || {
+            (self.usable_paths().ok()? == self.links.len()).then_some(())
+        })
+        .with_context(|| log_of(&self.disk))?;
         Ok(restored.elapsed())
+    }
+
+    fn usable_paths(&self) -> Result<usize> {
+        let show = self.disk.ask(&["show"])?;
+        let paths = show["paths"].as_array().context("a disk has paths")?;
+        let usable =
+            |path: &&serde_json::Value| path["state"].as_str().is_some_and(|it| it.contains("optimized"));
+        Ok(paths.iter().filter(usable).count())
     }
 }
 
@@ -109,9 +118,8 @@ fn under_fio(kind: Kind, loss: Loss) -> Result<Outcome> {
     let mut fio = start_fio(&stand)?;
     let lost = stand.lose_a_busy_path(&mut fio, loss)?;
     finish(&stand, &mut fio)?;
-    let accepted = stand.links[lost].accepted();
-    let back = stand.wait_for_return(lost, accepted)?;
-    Ok(Outcome::Passed(format!("path {lost} came back {back:.1?} after it was restored")))
+    let returned = stand.bring_back(lost)?;
+    Ok(Outcome::Passed(format!("path {lost} came back {returned:.1?} after it was restored")))
 }
 
 fn start_fio(stand: &Stand) -> Result<Process> {
@@ -139,7 +147,7 @@ fn under_nbdcopy(kind: Kind, loss: Loss) -> Result<Outcome> {
     let mut copy = Process::start("nbdcopy", ["--flush", &file, uri])?;
     let lost = stand.lose_a_busy_path(&mut copy, loss)?;
     finish(&stand, &mut copy)?;
-    stand.links[lost].restore();
+    let returned = stand.bring_back(lost)?;
     run("nbdcopy", [uri, &back.to_string_lossy()], LIMIT)?.good()?;
     let difference = first_difference(&pattern, &back, BYTES)?;
     ensure!(
@@ -147,7 +155,7 @@ fn under_nbdcopy(kind: Kind, loss: Loss) -> Result<Outcome> {
         "byte {difference:?} differs from what was written\n{}",
         log_of(&stand.disk)
     );
-    Ok(Outcome::Passed(format!("path {lost} was lost")))
+    Ok(Outcome::Passed(format!("path {lost} came back {returned:.1?} after it was restored")))
 }
 
 fn each_in_turn(kind: Kind) -> Result<Outcome> {
@@ -156,9 +164,8 @@ fn each_in_turn(kind: Kind) -> Result<Outcome> {
     let mut rounds = 0;
     while !fio.has_ended() {
         let path = rounds % stand.links.len();
-        let accepted = stand.links[path].accepted();
         stand.links[path].cut();
-        stand.wait_for_return(path, accepted)?;
+        stand.bring_back(path)?;
         rounds += 1;
     }
     finish(&stand, &mut fio)?;
