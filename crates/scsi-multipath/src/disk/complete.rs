@@ -148,6 +148,10 @@ impl Disk {
         match (outcome, work.said) {
             (Outcome::Done, Said::Done) => self.piece_done(now, work),
             (Outcome::Done, Said::Failed(Failure::Unsupported)) => self.do_without(now, work),
+            // A device that cannot count what it deallocates or repeats (tgt's thin units) may not have done it.
+            (Outcome::Done, Said::Failed(Failure::Residual)) if work.step.is_shortcut() => {
+                self.do_without(now, work);
+            }
             (Outcome::Removed, _) => self.finish(work, Err(Error::Shutdown)),
             (Outcome::Done | Outcome::NoPath | Outcome::RetriesExhausted, Said::Failed(failure)) => {
                 self.fail(now, work, failure);

@@ -58,6 +58,13 @@ pub(super) enum Step {
     Synchronize,
 }
 
+impl Step {
+    /// Whether there is a longer way to the same end, or no need for it.
+    pub(super) const fn is_shortcut(self) -> bool {
+        matches!(self, Self::Unmap | Self::WriteSameUnmap | Self::WriteSame)
+    }
+}
+
 /// One command's worth of a request. It stays the same however often it is sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {

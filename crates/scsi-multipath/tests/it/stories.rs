@@ -238,6 +238,17 @@ fn a_device_that_refuses_unmap_may_know_write_same() {
 }
 
 #[test]
+fn zeros_are_written_where_a_device_cannot_count_what_it_repeats() {
+    let mut rig = Rig::new(thin_device(), 1);
+    let miscounted = scsi::Reply { residual: Residual::Underflow(512), ..scsi::Reply::good() };
+    rig.fault(1, Fault::Executed(miscounted.clone()));
+    rig.fault(1, Fault::Executed(miscounted));
+    let zeroes = rig.zero(0, 4 * KIB, Provisioning::MayDeallocate, Effort::Any);
+    rig.assert_ok(zeroes);
+    assert_eq!(rig.device.executed(op::WRITE_16), 1);
+}
+
+#[test]
 fn a_device_that_refuses_all_ways_to_discard_has_none_from_then_on() {
     let mut device = thin_device();
     device.unknown = vec![op::UNMAP, op::WRITE_SAME_16];
