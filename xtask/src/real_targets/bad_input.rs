@@ -197,7 +197,7 @@ fn other_capacity() -> Result<Outcome> {
     let disk = Disk::start(&room, &[tgt.url(0, 0), tgt.url(0, 1)])?;
     io(&disk.uri, &["write -P 7 0 64k", "read -P 7 0 64k"]).with_context(|| log_of(&disk))?;
     let log = disk.log();
-    let line = log.lines().find(|line| line.contains("capacity")).with_context(|| log_of(&disk))?;
+    let line = log.lines().find(|line| line.contains("contradicts")).with_context(|| log_of(&disk))?;
     Ok(Outcome::Passed(line.to_owned()))
 }
 

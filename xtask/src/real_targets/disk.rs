@@ -1,5 +1,6 @@
 //! Clients that nobody here wrote on the exported disk, over tgtd and over our own array, while every path is well.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -161,8 +162,14 @@ fn disk_name(list: &serde_json::Value) -> Option<String> {
 fn discovered(kind: Kind) -> Result<Outcome> {
     let room = Room::new()?;
     let backend = Backend::start(kind, &room, MEBIBYTES)?;
-    let target = backend.routes[0].portal.to_string();
-    let disk = Disk::start(&room, &["--target".to_owned(), target])?;
+    // Our array tells all of its portals through any; tgtd tells only of the one that is asked.
+    let portals = match kind {
+        Kind::Tgt => &backend.routes[..],
+        Kind::Array => &backend.routes[..1],
+    };
+    let portals: BTreeSet<String> = portals.iter().map(|route| route.portal.to_string()).collect();
+    let portals = portals.into_iter().collect::<Vec<_>>().join(",");
+    let disk = Disk::start(&room, &["--target".to_owned(), portals])?;
     let paths = disk.ask(&["paths"])?.to_string();
     for route in &backend.routes {
         let portal = route.portal.to_string();
