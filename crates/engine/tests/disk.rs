@@ -1,0 +1,219 @@
+//! A shard and the embedded array, over real sockets on loopback, seen from an NBD client.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use block::Durability;
+use engine::config::{DiskConfig, ExportAddress, Filter, InitiatorConfig, Layer, PortalConfig, ShardConfig};
+use engine::status::{Notice, NoticeKind, Snapshot};
+use engine::{ArrayConfig, ArrayHandle, Message, NoPath, Policy, PortFault, ShardHandle, UnitConfig};
+use nbd::client::{Client, Options, Replies};
+
+/// Longer than anything here may take; a test that waits so long has found a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PORTS: usize = 4;
+const BLOCK: usize = 4096;
+
+/// An array with four ports, a disk over them, and a client of the disk.
+struct Rig {
+    array: ArrayHandle,
+    shard: ShardHandle,
+    notices: Receiver<Notice>,
+    socket: PathBuf,
+}
+
+impl Rig {
+    fn start(name: &str, no_path: NoPath) -> Self {
+        let unit = UnitConfig {
+            size: 16 << 20,
+            block_size: 512,
+            file: None,
+            serial: None,
+            number: None,
+            thin: true,
+            read_only: false,
+        };
+        let array = ArrayHandle::start(&ArrayConfig {
+            portals: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); PORTS],
+            target_name: String::from("iqn.2026-11.org.smpath:test"),
+            units: vec![unit],
+            chap: None,
+        })
+        .unwrap();
+        let socket = std::env::temp_dir().join(format!("smpath-engine-{}-{name}.sock", std::process::id()));
+        let (shard, notices) = ShardHandle::start(ShardConfig {
+            initiator: InitiatorConfig {
+                name: format!("iqn.2026-11.org.smpath:{name}"),
+                chap: None,
+                digests: engine::config::Digests::None,
+                login_timeout: Duration::from_secs(5),
+                nop_interval: Duration::from_millis(100),
+                nop_timeout: Duration::from_millis(100),
+                command_timeout: Duration::from_secs(5),
+            },
+            portals: vec![PortalConfig::Discover(array.addresses()[0])],
+            exports: vec![ExportAddress::NbdUnix(socket.clone())],
+            disks: DiskConfig {
+                policy: Policy::RoundRobin,
+                no_path,
+                delayed_removal: clock::Duration::ZERO,
+                layer: Layer::Multipath,
+            },
+            filter: Filter::default(),
+        })
+        .unwrap();
+        let rig = Self { array, shard, notices, socket };
+        rig.wait_for_paths(PORTS);
+        rig
+    }
+
+    fn client(&self) -> Client<UnixStream> {
+        let stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client::connect(stream, &Options { export: String::new(), replies: Replies::Structured }).unwrap()
+    }
+
+    fn wait_for_paths(&self, usable: usize) {
+        self.wait_until(|snapshot| {
+            let paths = snapshot.disks.iter().flat_map(|disk| &disk.paths);
+            paths.filter(|path| path.state.contains("optimized")).count() == usable
+        });
+    }
+
+    fn wait_until(&self, condition: impl Fn(&Snapshot) -> bool) {
+        let limit = Instant::now() + PATIENCE;
+        while !condition(&self.shard.snapshot().unwrap()) {
+            assert!(Instant::now() < limit, "{:#?}", self.shard.snapshot());
+            // The next notice is the next thing that can make a difference; a snapshot is cheap.
+            let _ = self.notices.recv_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends everything; whether the shard ended in order.
+    fn stop(self) -> bool {
+        self.shard.stop();
+        let clean = self.notices.iter().any(|notice| notice.kind == NoticeKind::Ended { clean: true });
+        self.array.shutdown();
+        clean
+    }
+}
+
+fn content(version: u8, block: usize) -> Vec<u8> {
+    let mut bytes = vec![version; BLOCK];
+    bytes[..8].copy_from_slice(&(block as u64).to_be_bytes());
+    bytes
+}
+
+fn write(client: &mut Client<UnixStream>, version: u8, blocks: usize) {
+    for block in 0..blocks {
+        client.write((block * BLOCK) as u64, &content(version, block), Durability::Volatile).unwrap();
+    }
+}
+
+fn verify(client: &mut Client<UnixStream>, version: u8, blocks: usize) {
+    let mut bytes = vec![0; BLOCK];
+    for block in 0..blocks {
+        client.read((block * BLOCK) as u64, &mut bytes).unwrap();
+        assert_eq!(bytes, content(version, block), "block {block}");
+    }
+}
+
+#[test]
+fn a_disk_over_four_ports_survives_the_loss_of_three() {
+    let rig = Rig::start("three", NoPath::Fail);
+    let mut client = rig.client();
+    write(&mut client, 1, 64);
+    for port in [0, 2, 3] {
+        rig.array.set_port(port, PortFault::Reset);
+        write(&mut client, 2 + u8::try_from(port).unwrap(), 64);
+    }
+    rig.wait_for_paths(1);
+    verify(&mut client, 5, 64);
+    for port in [0, 2, 3] {
+        rig.array.set_port(port, PortFault::None);
+    }
+    rig.wait_for_paths(PORTS);
+    verify(&mut client, 5, 64);
+    drop(client);
+    assert!(rig.stop());
+}
+
+#[test]
+fn a_port_that_falls_silent_is_noticed_and_its_requests_go_on_elsewhere() {
+    let rig = Rig::start("silent", NoPath::Fail);
+    let mut client = rig.client();
+    rig.array.set_port(1, PortFault::BlackHole);
+    // Round-robin sends every fourth request into the hole.
+    write(&mut client, 7, 16);
+    rig.wait_for_paths(PORTS - 1);
+    verify(&mut client, 7, 16);
+    rig.array.set_port(1, PortFault::None);
+    rig.wait_for_paths(PORTS);
+    drop(client);
+    assert!(rig.stop());
+}
+
+#[test]
+fn requests_wait_for_a_path_as_long_as_they_were_told_to() {
+    let rig = Rig::start("wait", NoPath::Queue);
+    let mut client = rig.client();
+    for port in 0..PORTS {
+        rig.array.set_port(port, PortFault::Reset);
+    }
+    rig.wait_for_paths(0);
+    let writer = std::thread::spawn(move || {
+        write(&mut client, 3, 4);
+        client
+    });
+    rig.wait_until(|snapshot| snapshot.disks.iter().any(|disk| disk.parked > 0));
+    rig.array.set_port(2, PortFault::None);
+    let mut client = writer.join().unwrap();
+    verify(&mut client, 3, 4);
+    drop(client);
+    assert!(rig.stop());
+}
+
+#[test]
+fn without_a_path_and_without_patience_requests_fail_and_later_ones_succeed_again() {
+    let rig = Rig::start("fail", NoPath::Fail);
+    let mut client = rig.client();
+    for port in 0..PORTS {
+        rig.array.set_port(port, PortFault::Reset);
+    }
+    rig.wait_for_paths(0);
+    assert!(client.write(0, &content(1, 0), Durability::Volatile).is_err());
+    rig.array.set_port(0, PortFault::None);
+    rig.wait_for_paths(1);
+    write(&mut client, 2, 1);
+    verify(&mut client, 2, 1);
+    drop(client);
+    assert!(rig.stop());
+}
+
+#[test]
+fn the_policy_can_change_while_requests_are_on_their_way() {
+    let rig = Rig::start("policy", NoPath::Fail);
+    let mut client = rig.client();
+    for (version, policy) in (1..).zip([Policy::Numa, Policy::QueueDepth, Policy::RoundRobin, Policy::Numa]) {
+        rig.shard.send(Message::Policy(policy)).unwrap();
+        write(&mut client, version, 32);
+        verify(&mut client, version, 32);
+    }
+    rig.wait_until(|snapshot| snapshot.disks[0].policy == "numa");
+    drop(client);
+    assert!(rig.stop());
+}
+
+#[test]
+fn a_shard_that_is_told_to_end_does_so_with_a_client_connected() {
+    let rig = Rig::start("end", NoPath::Queue);
+    let mut client = rig.client();
+    write(&mut client, 1, 8);
+    let socket = rig.socket.clone();
+    assert!(rig.stop());
+    assert!(!socket.exists());
+    assert!(client.write(0, &content(2, 0), Durability::Volatile).is_err());
+}
