@@ -1,5 +1,7 @@
 //! A shard and the embedded array, over real sockets on loopback, seen from an NBD client.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so where it stands")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
