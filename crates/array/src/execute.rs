@@ -190,7 +190,7 @@ impl Array {
         let demand = data_out(&command, block_size);
         let (reply, data) = match result {
             Ok(data) => {
-                self.count(id, port, &command, &data, demand);
+                self.count(id, port, &command, &data, demand.min(expected.into()));
                 let moved = if demand > 0 { demand } else { data.len() as u64 };
                 (Reply { residual: residual(moved, expected), ..Reply::good() }, data)
             }
@@ -206,7 +206,7 @@ impl Array {
         }
     }
 
-    fn count(&mut self, id: UnitId, port: crate::PortId, command: &Cdb, data: &Buffer, demand: u64) {
+    fn count(&mut self, id: UnitId, port: crate::PortId, command: &Cdb, data: &Buffer, written: u64) {
         let kind = admission::kind(command);
         let of_unit = self.units[id.index()].as_mut().map(|unit| &mut unit.counters);
         let of_port = &mut self.port_counters[port.index()];
@@ -219,7 +219,7 @@ impl Array {
                 }
                 Kind::Write => {
                     counters.writes += 1;
-                    counters.written_bytes += demand;
+                    counters.written_bytes += written;
                 }
                 Kind::Flush | Kind::Control => {}
             }

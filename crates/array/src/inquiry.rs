@@ -22,6 +22,7 @@ pub(crate) struct Naming {
     product: String,
     revision: String,
     access_changes: AccessChanges,
+    multiple_ports: bool,
 }
 
 /// SPC-4.
@@ -34,6 +35,9 @@ const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0960, 0x0460, 0x04c0];
 /// The byte that says how many follow, and how many precede those.
 const ADDITIONAL_LENGTH_AT: usize = 4;
 const ADDITIONAL_LENGTH_AFTER: usize = 5;
+/// MULTIP: the array has more than one target port (SPC, 6.7.2).
+const MULTIPLE_PORTS: u8 = 0x10;
+const MULTIPLE_PORTS_AT: usize = 6;
 /// VPD page B1h: a medium that does not rotate.
 const NON_ROTATING: u16 = 1;
 /// VPD page B2h, LBPRZ: unmapped blocks read as zeros.
@@ -56,6 +60,7 @@ impl Naming {
             product: options.product.clone(),
             revision: options.revision.clone(),
             access_changes: options.access_changes,
+            multiple_ports: options.controllers.saturating_mul(options.ports_per_controller) > 1,
         }
     }
 
@@ -82,6 +87,9 @@ impl Naming {
         bytes.resize(STANDARD_LENGTH, 0);
         for (place, descriptor) in bytes[VERSION_DESCRIPTORS_AT..].chunks_mut(2).zip(VERSION_DESCRIPTORS) {
             place.copy_from_slice(&descriptor.to_be_bytes());
+        }
+        if self.multiple_ports {
+            bytes[MULTIPLE_PORTS_AT] |= MULTIPLE_PORTS;
         }
         bytes[ADDITIONAL_LENGTH_AT] =
             u8::try_from(STANDARD_LENGTH - ADDITIONAL_LENGTH_AFTER).expect("STANDARD_LENGTH is below 256");
@@ -193,5 +201,18 @@ fn provisioning(peripheral: Peripheral, unit: &Unit) -> LogicalProvisioningPage 
             kind: ProvisioningType::Thin,
             ..page
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_says_whether_it_has_more_than_one_port() {
+        for (controllers, ports_per_controller, multiple) in [(1, 1, 0x00), (1, 2, 0x10), (2, 1, 0x10)] {
+            let naming = Naming::new(&Options { controllers, ports_per_controller, ..Options::default() });
+            assert_eq!(naming.standard(Peripheral::DISK)[6], multiple, "MULTIP");
+        }
     }
 }

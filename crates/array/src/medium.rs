@@ -38,8 +38,8 @@ impl Unit {
         check_protect(access)?;
         let bytes = self.transfer(access.lba, access.blocks, length_field(access.form))?;
         self.check_writable()?;
-        let data = sent(data, bytes);
-        self.put(Bytes { length: data.len() as u64, ..bytes }, data)?;
+        let (bytes, data) = self.whole_blocks(bytes, data)?;
+        self.put(bytes, data)?;
         self.settle(access.force_unit_access)
     }
 
@@ -57,8 +57,8 @@ impl Unit {
         }
         self.write(&MediumAccess { force_unit_access: true, ..*access }, data)?;
         let bytes = self.extent(access.lba, access.blocks.0.into())?;
-        let data = sent(data, bytes);
-        self.compare(Bytes { length: data.len() as u64, ..bytes }, data, pool)
+        let (bytes, data) = self.whole_blocks(bytes, data)?;
+        self.compare(bytes, data, pool)
     }
 
     pub(crate) fn verify(
@@ -149,6 +149,17 @@ impl Unit {
         Ok(bytes)
     }
 
+    /// What there is of the data for a range. An initiator that announces less than its CDB asks for gets so many
+    /// blocks written, and is told by the residual (RFC 7143, 11.4.5.2); a part of a block is never written. Both
+    /// answers to too little data are among those that FCP-4, 9.4.2 gives.
+    fn whole_blocks<'a>(&self, bytes: Bytes, data: &'a [u8]) -> Result<(Bytes, &'a [u8]), Sense> {
+        let data = &data[..data.len().min(in_memory(bytes.length))];
+        if !data.len().is_multiple_of(self.block_size as usize) {
+            return Err(refusal::data_out_mismatch());
+        }
+        Ok((Bytes { length: data.len() as u64, ..bytes }, data))
+    }
+
     pub(crate) fn put(&mut self, bytes: Bytes, data: &[u8]) -> Result<(), Sense> {
         self.store.write_at(bytes.offset, data).map_err(|error| refusal::store_failed(error, true))
     }
@@ -224,12 +235,6 @@ fn first_difference(at: usize, stored: &[u8], pattern: &[u8]) -> Option<usize> {
         done += length;
     }
     None
-}
-
-/// What there is of the data for a range. An initiator that announces less than its CDB asks for gets so much
-/// written, the last block in part, and is told by the residual (SAM, 5.4.3; RFC 7143, 11.4.5.1).
-fn sent(data: &[u8], bytes: Bytes) -> &[u8] {
-    &data[..data.len().min(in_memory(bytes.length))]
 }
 
 /// The medium has no protection information, so a request to check it is refused (SBC, 4.22).

@@ -122,11 +122,30 @@ fn residuals_say_how_the_expected_length_was_wrong() {
 }
 
 #[test]
-fn a_write_with_too_little_data_writes_what_there_is_and_says_what_was_missing() {
+fn a_write_with_too_few_blocks_writes_those_and_says_what_was_missing() {
     let mut bench = Bench::new(options());
-    let reply = bench.tell(&write_10(0, 2), &[9; 700]);
-    assert_eq!(reply, Reply { residual: Residual::Overflow(324), ..Reply::good() });
-    assert_eq!(bench.read(0, 2), [vec![9; 700], vec![0; 324]].concat());
+    // WRITE(10), WRITE AND VERIFY(10) with and without BYTCHK.
+    for (number, operation, check) in [(1, 0x2a, 0), (2, 0x2e, 0b10), (3, 0x2e, 0)] {
+        let cdb = [operation, check, 0, 0, 0, 0, 0, 0, 2, 0];
+        let reply = bench.tell(&cdb, &[number; 512]);
+        assert_eq!(reply, Reply { residual: Residual::Overflow(512), ..Reply::good() });
+        let reply = bench.tell(&cdb, &[]);
+        assert_eq!(reply, Reply { residual: Residual::Overflow(1024), ..Reply::good() });
+        assert_eq!(bench.read(0, 2), [[number; 512], [0; 512]].concat());
+    }
+    let unit = bench.array.units().next().unwrap().counters();
+    assert_eq!((unit.writes, unit.written_bytes), (6, 3 * 512));
+}
+
+#[test]
+fn a_write_with_a_part_of_a_block_writes_nothing() {
+    let mut bench = Bench::new(options());
+    for (length, missing) in [(200, 824), (700, 324)] {
+        let reply = bench.tell(&write_10(0, 2), &vec![9; length]);
+        assert_eq!(sense(&reply), (SenseKey::IllegalRequest, 0x0e, 0x03));
+        assert_eq!(reply.residual, Residual::Overflow(missing));
+    }
+    assert_eq!(bench.read(0, 2), [0; 1024]);
 }
 
 #[test]
