@@ -39,6 +39,8 @@ pub(crate) struct Stream {
     /// An edge said so and no call has blocked since.
     readable: bool,
     writable: bool,
+    /// The peer has closed, or the socket has failed: whoever reads on learns it.
+    hung_up: bool,
 }
 
 /// How a turn of reading ended.
@@ -84,11 +86,11 @@ pub(crate) struct Turn {
 
 impl Stream {
     pub(crate) const fn tcp(stream: TcpStream) -> Self {
-        Self { socket: Socket::Tcp(stream), readable: false, writable: false }
+        Self { socket: Socket::Tcp(stream), readable: false, writable: false, hung_up: false }
     }
 
     pub(crate) const fn unix(stream: UnixStream) -> Self {
-        Self { socket: Socket::Unix(stream), readable: false, writable: false }
+        Self { socket: Socket::Unix(stream), readable: false, writable: false, hung_up: false }
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -118,7 +120,8 @@ impl Stream {
     }
 
     pub(crate) fn note(&mut self, event: &mio::event::Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.hung_up |= event.is_read_closed() || event.is_error();
+        self.readable |= event.is_readable() || self.hung_up;
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
     }
 
@@ -153,6 +156,7 @@ impl Stream {
         if slices.iter().all(|slice| slice.is_empty()) {
             return Intake::Idle;
         }
+        let room: usize = slices.iter().map(|slice| slice.len()).sum();
         // An empty first slice would cost the kernel a walk and us nothing, but a plain read is cheaper.
         let outcome = if slices[0].is_empty() {
             self.read(&mut slices[1])
@@ -165,6 +169,9 @@ impl Stream {
             Ok(0) => Intake::Closed(Closed::ByPeer),
             Ok(count) => {
                 turn.received += count;
+                // The socket is empty, and whatever comes from now on makes an edge of its own (epoll(7)). An end
+                // that was announced already makes none.
+                self.readable = count == room || self.hung_up;
                 machine.received(now, count);
                 Intake::Received
             }
