@@ -13,13 +13,15 @@ use multipath::Policy;
 
 use super::clients::Listener;
 use super::disks::Disks;
-use super::{Agenda, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
+use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
 use crate::config::{ExportAddress, ShardConfig};
 use crate::status::{Notice, NoticeKind, Severity, Snapshot};
 use crate::timers::Timers;
 
 /// Messages that wait for a shard; the control plane gets an error beyond that.
 const MESSAGES_MAX: usize = 64;
+/// How often it is looked again whether there is a disk to serve, after the first patience.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// How long the control plane waits for an answer of a busy shard.
 const ANSWER_LIMIT: StdDuration = StdDuration::from_secs(2);
 
@@ -178,42 +180,53 @@ impl Shard {
         if matches!(self.life, Life::Ending { .. } | Life::Ended { .. }) {
             return;
         }
-        self.life = Life::Ending { until: self.now + SHUTDOWN_LIMIT };
+        self.life = Life::Ending { until: self.now + SHUTDOWN_LIMIT, awaited: Awaited::Clients };
         self.shut_down_clients();
     }
 
-    /// Moves from one part of the shard's life to the next when its condition is met.
-    pub(super) fn advance_life(&mut self) {
+    /// Moves from one part of the shard's life to the next when its condition is met. True if it did.
+    pub(super) fn advance_life(&mut self) -> bool {
         match self.life {
             Life::Settling { until } => {
                 let over = self.now >= until && self.disks.ready() > 0;
                 if over || self.nexuses_settled() {
-                    self.life = Life::Serving;
-                    let disks = self.disks.ready();
-                    let text = format!("discovery is done: {disks} disk(s)");
-                    self.notice(Severity::Info, NoticeKind::Settled { disks }, text);
-                    self.accept_all();
+                    self.begin_to_serve();
                 } else if self.now >= until {
-                    self.life = Life::Settling { until: self.now + Duration::from_secs(1) };
+                    self.life = Life::Settling { until: self.now + SETTLE_EVERY };
+                } else {
+                    return false;
                 }
             }
-            Life::Ending { until } => {
-                if self.clients_idle() {
-                    self.shut_down_disks();
-                }
-                if self.disks.are_gone() {
-                    self.shut_down_nexuses();
-                }
-                if self.disks.are_gone() && self.nexuses_ended() {
-                    self.life = Life::Ended { clean: true };
-                } else if self.now >= until {
-                    let text = String::from("not everything could be flushed and logged out in time");
-                    self.notice(Severity::Warning, NoticeKind::Other, text);
-                    self.life = Life::Ended { clean: false };
-                }
+            Life::Ending { until, .. } if self.now >= until => {
+                let text = String::from("not everything could be flushed and logged out in time");
+                self.notice(Severity::Warning, NoticeKind::Other, text);
+                self.life = Life::Ended { clean: false };
             }
-            Life::Serving | Life::Ended { .. } => {}
+            Life::Ending { until, awaited: Awaited::Clients } if self.clients_idle() => {
+                self.life = Life::Ending { until, awaited: Awaited::Disks };
+                self.shut_down_disks();
+            }
+            Life::Ending { until, awaited: Awaited::Disks } if self.disks.are_gone() => {
+                self.life = Life::Ending { until, awaited: Awaited::Sessions };
+                self.shut_down_nexuses();
+            }
+            Life::Ending { awaited: Awaited::Sessions, .. } if self.nexuses_ended() => {
+                self.life = Life::Ended { clean: true };
+            }
+            Life::Ending { .. } | Life::Serving | Life::Ended { .. } => return false,
         }
+        true
+    }
+
+    fn begin_to_serve(&mut self) {
+        self.life = Life::Serving;
+        let disks = self.disks.ready();
+        self.notice(
+            Severity::Info,
+            NoticeKind::Settled { disks },
+            format!("discovery is done: {disks} disk(s)"),
+        );
+        self.accept_all();
     }
 
     fn snapshot(&self) -> Snapshot {

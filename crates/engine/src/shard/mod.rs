@@ -84,13 +84,22 @@ enum Life {
         until: Instant,
     },
     Serving,
-    /// Clients are told, disks flush, sessions log out.
+    /// Clients are told, then disks flush, then sessions log out.
     Ending {
         until: Instant,
+        awaited: Awaited,
     },
     Ended {
         clean: bool,
     },
+}
+
+/// What an end waits for, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Clients,
+    Disks,
+    Sessions,
 }
 
 /// See the module's documentation.
@@ -173,7 +182,7 @@ impl Shard {
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = if self.ready.is_empty() {
             let own = match self.life {
-                Life::Settling { until } | Life::Ending { until } => Some(until.since(self.now)),
+                Life::Settling { until } | Life::Ending { until, .. } => Some(until.since(self.now)),
                 Life::Serving | Life::Ended { .. } => None,
             };
             // epoll counts milliseconds: round up, or the last one is spent spinning.
@@ -204,8 +213,9 @@ impl Shard {
             self.expire(source);
         }
         self.settle();
-        self.advance_life();
-        self.settle();
+        while self.advance_life() {
+            self.settle();
+        }
         while let Some(source) = self.dirty.next() {
             self.flush(source);
         }
