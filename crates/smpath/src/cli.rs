@@ -56,11 +56,11 @@ pub(crate) struct Demo {
 pub(crate) struct Run {
     /// Portals to ask for targets (HOST[:PORT], comma-separated), or single logical units as
     /// iscsi://HOST[:PORT]/TARGET[/LUN]; may be given many times
-    #[arg(long = "target", value_name = "TARGET", value_delimiter = ',', value_parser = url::target)]
-    pub targets: Vec<url::Target>,
+    #[arg(long = "target", value_name = "TARGET", value_delimiter = ',')]
+    pub targets: Vec<String>,
     /// More targets, in the same words
-    #[arg(value_name = "URL", value_parser = url::target)]
-    pub more_targets: Vec<url::Target>,
+    #[arg(value_name = "URL")]
+    pub more_targets: Vec<String>,
     /// Where to serve the disks: nbd+unix:///PATH or nbd://ADDRESS:PORT; may be given many times
     #[arg(long = "export", value_name = "URI", value_parser = url::export)]
     pub exports: Vec<ExportAddress>,

@@ -63,7 +63,8 @@ pub(crate) struct Settings {
 /// Reads the file, if there is one, and lets the command line override it.
 pub(crate) fn settings(run: &Run) -> Result<Settings> {
     let file = run.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-    let mut targets = [run.targets.clone(), run.more_targets.clone()].concat();
+    // Not parsed by clap: it would print what it refuses, and that may hold a secret.
+    let mut targets = parse_all(&[&run.targets[..], &run.more_targets].concat(), "--target", url::target)?;
     if targets.is_empty() {
         targets = parse_all(&file.targets, "targets", url::target)?;
     }

@@ -1,6 +1,7 @@
 //! The control socket: one JSON line in, one JSON line out.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,9 @@ const QUESTION_MAX: u64 = 4 << 10;
 const ANSWER_MAX: u64 = 64 << 20;
 /// How long either side waits for the other's line.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Clients at the same time, each on a thread of its own; more are hung up on. One that says nothing is one of them
+/// until our patience ends.
+const CLIENTS_MAX: usize = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -46,7 +50,10 @@ impl Control {
                 path.display()
             );
         }
-        if path.exists() {
+        if let Ok(found) = std::fs::symlink_metadata(&path) {
+            if !found.file_type().is_socket() {
+                bail!("{} exists and is not a socket: choose another --control path", path.display());
+            }
             // Nobody listens: a process left it behind.
             std::fs::remove_file(&path)
                 .with_context(|| format!("cannot remove the old {}", path.display()))?;
@@ -55,11 +62,7 @@ impl Control {
             format!("cannot make the control socket {}: choose another with --control", path.display())
         })?;
         std::thread::Builder::new().name(String::from("control")).spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if let Err(error) = answer(&stream, &shard) {
-                    tracing::debug!("control client: {error:#}");
-                }
-            }
+            listen(&listener, &shard);
         })?;
         Ok(Self { path })
     }
@@ -69,6 +72,26 @@ impl Drop for Control {
     fn drop(&mut self) {
         // Somebody may have removed it already.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn listen(listener: &UnixListener, shard: &Arc<ShardHandle>) {
+    // Every client holds a copy: their count is the owner's.
+    let clients = Arc::new(());
+    for stream in listener.incoming().flatten() {
+        if Arc::strong_count(&clients) > CLIENTS_MAX {
+            continue;
+        }
+        let (client, shard) = (Arc::clone(&clients), Arc::clone(shard));
+        let spawned = std::thread::Builder::new().name(String::from("control client")).spawn(move || {
+            if let Err(error) = answer(&stream, &shard) {
+                tracing::debug!("control client: {error:#}");
+            }
+            drop(client);
+        });
+        if let Err(error) = spawned {
+            tracing::debug!("control client: {error}");
+        }
     }
 }
 
@@ -104,7 +127,9 @@ pub(crate) fn snapshot(path: &Path) -> Result<Snapshot> {
     question.push(b'\n');
     stream.write_all(&question)?;
     let mut line = String::new();
-    BufReader::new(stream.take(ANSWER_MAX)).read_line(&mut line)?;
+    BufReader::new(stream.take(ANSWER_MAX))
+        .read_line(&mut line)
+        .with_context(|| format!("whatever listens at {} does not answer", path.display()))?;
     match serde_json::from_str(&line).context("whatever answers there is not smpath")? {
         Answer::Snapshot(snapshot) => Ok(*snapshot),
         Answer::Error(error) => bail!("{error}"),

@@ -37,8 +37,15 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("smpath: error: {error:#}");
+            eprintln!("smpath: error: {}", without_numbers(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
+}
+
+/// "No such file or directory", without the "(os error 2)" that helps nobody.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(')').map_or(part, |(_, rest)| rest))
 }

@@ -23,7 +23,14 @@ pub(crate) fn run(arguments: &Run) -> Result<()> {
     let (shard, notices) = ShardHandle::start(settings.shard)?;
     let shard = Arc::new(shard);
     let control_path = settings.control.unwrap_or_else(config::default_control);
-    let control = Control::serve(control_path.clone(), Arc::clone(&shard))?;
+    let control = match Control::serve(control_path.clone(), Arc::clone(&shard)) {
+        Ok(control) => control,
+        Err(error) => {
+            shard.stop();
+            drain(&notices);
+            return Err(error);
+        }
+    };
     eprintln!("smpath: control socket {}", control_path.display());
     let outcome = follow(&notices, &signals, shard.exports());
     drop(control);

@@ -21,6 +21,12 @@ pub(crate) struct Target {
 
 /// `HOST[:PORT]` or `iscsi://HOST[:PORT]/TARGET[/LUN]`.
 pub(crate) fn target(text: &str) -> Result<Target, String> {
+    if text.contains('@') {
+        // The text is not repeated: it holds a secret.
+        return Err(String::from(
+            "credentials in a URL can be read by everybody on this host: use --chap-file or SMPATH_CHAP_SECRET",
+        ));
+    }
     let Some(rest) = text.strip_prefix("iscsi://") else {
         if text.contains("://") {
             return Err(format!("'{text}' is neither HOST[:PORT] nor an iscsi:// URL"));
@@ -29,11 +35,6 @@ pub(crate) fn target(text: &str) -> Result<Target, String> {
         return Ok(Target { host, port, name: None, lun: None });
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if authority.contains('@') {
-        return Err(String::from(
-            "credentials in a URL can be read by everybody on this host: use --chap-file or SMPATH_CHAP_SECRET",
-        ));
-    }
     let (host, port) = host_and_port(authority)?;
     let (name, lun) = match path.split_once('/') {
         None => (path, None),

@@ -14,6 +14,7 @@ use std::time::Duration as StdDuration;
 use array::{Array, NexusId, PortId};
 use clock::Instant;
 use iscsi::chap::{Credentials, Secret};
+use iscsi::name::Name;
 use iscsi::target::{Chap, Portal, Portals, Sessions, Target};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -80,6 +81,8 @@ pub enum ArrayError {
     File { path: PathBuf, reason: String },
     #[error("the CHAP secret is not usable: {0}")]
     Secret(String),
+    #[error("the target name '{name}' is not an iSCSI name: {reason}")]
+    Name { name: String, reason: String },
     #[error("an array needs at least one portal and one logical unit")]
     Empty,
     #[error("cannot create the event loop: {0}")]
@@ -146,6 +149,9 @@ impl ArrayHandle {
     pub fn start(config: &ArrayConfig) -> Result<Self, ArrayError> {
         if config.portals.is_empty() || config.units.is_empty() {
             return Err(ArrayError::Empty);
+        }
+        if let Err(error) = config.target_name.parse::<Name>() {
+            return Err(ArrayError::Name { name: config.target_name.clone(), reason: error.to_string() });
         }
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);

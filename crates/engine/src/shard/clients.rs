@@ -101,6 +101,16 @@ impl Listener {
     }
 }
 
+impl Drop for Listener {
+    /// A socket file of ours must not outlive us.
+    fn drop(&mut self) {
+        if let ExportAddress::NbdUnix(path) = &self.address {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 /// Removes a socket file that a server left behind; refuses to take one that a server listens on.
 fn make_way(path: &FilePath) -> Result<(), StartError> {
     let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
@@ -298,16 +308,6 @@ impl Shard {
             if client.exports.contains(&disk) {
                 client.session.handle(now, nbd::Event::Resized { export: name.to_owned(), geometry });
                 self.touched.add(Source::Client(u32::try_from(index).expect("bounded by CLIENTS_MAX")));
-            }
-        }
-    }
-
-    /// Socket files of ours must not outlive us.
-    pub(super) fn remove_socket_files(&self) {
-        for listener in &self.listeners {
-            if let ExportAddress::NbdUnix(path) = &listener.address {
-                // Somebody may have removed it already.
-                let _ = std::fs::remove_file(path);
             }
         }
     }

@@ -1,10 +1,10 @@
 //! From the shard's configuration to the options of one session.
 
 use iscsi::chap::{CHALLENGE_LENGTH, Challenge, Credentials, Secret};
-use iscsi::initiator::{Chap, Kind, Mutual, Options};
+use iscsi::initiator::{Chap, Kind, LoginError, Mutual, Options};
 use iscsi::name::Name;
 use iscsi::negotiation::{DigestPolicy, Offers};
-use iscsi::pdu::Isid;
+use iscsi::pdu::{Isid, LoginStatus};
 
 use super::nexus::Purpose;
 use crate::config::{ChapConfig, Digests, InitiatorConfig};
@@ -40,6 +40,22 @@ pub(super) fn session_options(
     options.login_timeout = initiator.login_timeout.into();
     options.command_timeout = initiator.command_timeout.into();
     Ok(options)
+}
+
+/// What whoever started us can do about a failed login; empty where the error says it already.
+pub(super) const fn login_advice(error: &LoginError) -> &'static str {
+    match error {
+        LoginError::NotIscsi { .. } => "; check address and port",
+        LoginError::Closed | LoginError::Timeout => "; check that this is the address of an iSCSI portal",
+        LoginError::Refused(LoginStatus::TargetNotFound | LoginStatus::TargetRemoved) => {
+            "; check the name, or give only HOST[:PORT] to use what the portal knows"
+        }
+        LoginError::Refused(LoginStatus::AuthenticationFailed) => {
+            "; check --chap-file or SMPATH_CHAP_NAME and SMPATH_CHAP_SECRET"
+        }
+        LoginError::Chap(_) => "; check the CHAP names and secrets on both sides",
+        _ => "",
+    }
 }
 
 fn offers(digests: Digests) -> Offers {

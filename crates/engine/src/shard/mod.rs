@@ -171,7 +171,8 @@ impl Shard {
             self.turn(&events);
         }
         let clean = self.life == Life::Ended { clean: true };
-        self.remove_socket_files();
+        // Their files go before anybody hears that we are gone.
+        self.listeners.clear();
         self.notices.send_last(Notice {
             severity: Severity::Info,
             text: String::from("shard ended"),

@@ -11,7 +11,7 @@ use multipath::PathId;
 use scsi::{Ending, Lun};
 use scsi_multipath::{Command, Context, Survey};
 
-use super::login::session_options;
+use super::login::{login_advice, session_options};
 use super::{Life, Shard, Source};
 use crate::backoff::Backoff;
 use crate::config::PortalConfig;
@@ -403,7 +403,7 @@ impl Shard {
         match action {
             initiator::Action::Ended { command, ending } => self.route(index, command, ending),
             initiator::Action::LoggedIn(_) => self.logged_in(index),
-            initiator::Action::LoginFailed(error) => self.login_failed(index, &error.to_string()),
+            initiator::Action::LoginFailed(error) => self.login_failed(index, &error),
             initiator::Action::Discovered(records) => self.discovered(index, records),
             initiator::Action::TargetMoved { portal, .. } => self.target_moved(index, &portal),
             initiator::Action::AsyncMessage(message) => {
@@ -530,8 +530,8 @@ impl Shard {
         }
     }
 
-    fn login_failed(&mut self, index: u32, reason: &str) {
-        self.lose_nexus(index, format!("login failed: {reason}"));
+    fn login_failed(&mut self, index: u32, error: &initiator::LoginError) {
+        self.lose_nexus(index, format!("login failed: {error}{}", login_advice(error)));
     }
 
     /// The connection is over: its paths are down, its commands come back, and it is tried again later.
