@@ -11,6 +11,7 @@ pub mod status;
 mod stream;
 mod timers;
 
+pub use array;
 pub use array_server::{ArrayConfig, ArrayError, ArrayHandle, PortFault, UnitConfig};
 pub use block;
 pub use clock;

@@ -13,6 +13,7 @@ use engine::config::{DiskConfig, ExportAddress, Filter, InitiatorConfig, Layer, 
 use engine::status::{Notice, NoticeKind, Snapshot};
 use engine::{ArrayConfig, ArrayHandle, Message, NoPath, Policy, PortFault, ShardHandle, UnitConfig};
 use nbd::client::{Client, Options, Replies};
+use scsi::port_groups::AccessState;
 
 /// Longer than anything here may take; a test that waits so long has found a hang.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,7 +55,7 @@ impl Rig {
                 login_timeout: Duration::from_secs(5),
                 nop_interval: Duration::from_millis(100),
                 nop_timeout: Duration::from_millis(100),
-                command_timeout: Duration::from_secs(5),
+                command_timeout: Duration::from_millis(500),
             },
             portals: vec![PortalConfig::Discover(array.addresses()[0])],
             exports: vec![ExportAddress::NbdUnix(socket.clone())],
@@ -101,6 +102,11 @@ impl Rig {
         self.array.shutdown();
         clean
     }
+}
+
+/// Paths in a state.
+fn count(snapshot: &Snapshot, state: &str) -> usize {
+    snapshot.disks.iter().flat_map(|disk| &disk.paths).filter(|path| path.state == state).count()
 }
 
 fn content(version: u8, block: usize) -> Vec<u8> {
@@ -191,6 +197,39 @@ fn without_a_path_and_without_patience_requests_fail_and_later_ones_succeed_agai
     rig.wait_for_paths(1);
     write(&mut client, 2, 1);
     verify(&mut client, 2, 1);
+    drop(client);
+    assert!(rig.stop());
+}
+
+#[test]
+fn a_disk_follows_the_access_states_of_the_array() {
+    let rig = Rig::start("alua", NoPath::Fail);
+    let mut client = rig.client();
+    let set = |group, state| rig.array.tell(array::Event::SetAccess { group: array::GroupId(group), state });
+    set(1, AccessState::Standby);
+    set(2, AccessState::NonOptimized);
+    // The change is learned from the unit attentions that these draw.
+    write(&mut client, 1, 16);
+    rig.wait_until(|snapshot| count(snapshot, "down") == 2 && count(snapshot, "non-optimized") == 2);
+    set(1, AccessState::Optimized);
+    verify(&mut client, 1, 16);
+    rig.wait_until(|snapshot| count(snapshot, "optimized") == 2);
+    drop(client);
+    assert!(rig.stop());
+}
+
+#[test]
+fn a_command_that_is_stuck_in_the_array_is_aborted_and_sent_again() {
+    let rig = Rig::start("lost", NoPath::Fail);
+    let mut client = rig.client();
+    let fault = array::Fault {
+        scope: array::Scope { class: array::Class::Write, ..array::Scope::default() },
+        when: array::When::times(1),
+        effect: array::Effect::Hold { place: array::Place::Queue, until: array::Until::Released },
+    };
+    rig.array.tell(array::Event::SetFault(array::FaultId(1), fault));
+    write(&mut client, 1, 1);
+    verify(&mut client, 1, 1);
     drop(client);
     assert!(rig.stop());
 }

@@ -91,6 +91,7 @@ pub enum ArrayError {
 
 enum Message {
     Port(usize, PortFault),
+    Array(Box<array::Event>),
     Shutdown,
 }
 
@@ -194,6 +195,11 @@ impl ArrayHandle {
     /// Breaks or mends a port, counted from 0. Takes effect at the array's next turn.
     pub fn set_port(&self, port: usize, fault: PortFault) {
         self.send(Message::Port(port, fault));
+    }
+
+    /// Tells the array itself something: access states, faults of commands, changes of its units.
+    pub fn tell(&self, event: array::Event) {
+        self.send(Message::Array(Box::new(event)));
     }
 
     /// Closes all connections and ends the thread.
@@ -347,6 +353,10 @@ impl Server {
         while let Ok(message) = self.messages.try_recv() {
             match message {
                 Message::Port(port, fault) => self.break_port(port, fault),
+                Message::Array(event) => {
+                    self.array.handle(self.now, *event);
+                    self.drain_array();
+                }
                 Message::Shutdown => self.ended = true,
             }
         }
