@@ -115,6 +115,7 @@ impl ShardHandle {
             touched: Agenda::default(),
             dirty: Agenda::default(),
             ready: Agenda::default(),
+            answers: 0,
             listeners,
             clients: Vec::new(),
             nexuses: Vec::new(),

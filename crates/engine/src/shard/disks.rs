@@ -230,6 +230,7 @@ impl Shard {
         let Issuer::Disk(path) = command.context.issuer() else { return };
         let Some(found) = self.paths.get_mut(&path) else { return };
         found.end(self.now, command.id, &ending);
+        self.answers += 1;
         let disk = found.disk;
         self.forget_idle_path(path);
         self.tell_disk(disk, scsi_multipath::Event::Ended(command, ending));

@@ -48,6 +48,12 @@ pub(crate) enum Source {
     Disk(u32),
 }
 
+/// A turn that took so many answers is one of many: the load is deep, and more are on their way.
+const DEEP_LOAD: usize = 4;
+/// Looks at the sockets, giving way to others between them, before a sleep under deep load. Together they cost about
+/// as much as going to sleep and being woken, which would be charged to the target that sends the answers.
+const LOOKS_BEFORE_SLEEP: usize = 8;
+
 /// Bits of a token that say which one of its kind a source is.
 const INDEX_BITS: u32 = 32;
 
@@ -117,6 +123,8 @@ pub(crate) struct Shard {
     dirty: Agenda,
     /// Sockets that have more to read than one turn allows, or whose machine would not read.
     ready: Agenda,
+    /// Commands that came back in this turn.
+    answers: usize,
     listeners: Vec<Listener>,
     clients: Vec<Option<Client>>,
     nexuses: Vec<Nexus>,
@@ -181,20 +189,37 @@ impl Shard {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let timeout = if self.ready.is_empty() {
-            let own = match self.life {
-                Life::Settling { until } | Life::Ending { until, .. } => Some(until.since(self.now)),
-                Life::Serving | Life::Ended { .. } => None,
-            };
-            // epoll counts milliseconds: round up, or the last one is spent spinning.
-            [own, self.timers.wait(self.now)]
-                .into_iter()
-                .flatten()
-                .min()
-                .map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
-        } else {
-            Some(StdDuration::ZERO)
+        if self.answers >= DEEP_LOAD && self.ready.is_empty() {
+            for _ in 0..LOOKS_BEFORE_SLEEP {
+                self.look(events, Some(StdDuration::ZERO))?;
+                if !events.is_empty() {
+                    return Ok(());
+                }
+                // Clients and targets may wait for this CPU. What they do first makes the next batch larger.
+                std::thread::yield_now();
+            }
+        }
+        self.look(events, self.patience())
+    }
+
+    /// How long to sleep; none if nothing is due.
+    fn patience(&self) -> Option<StdDuration> {
+        if !self.ready.is_empty() {
+            return Some(StdDuration::ZERO);
+        }
+        let own = match self.life {
+            Life::Settling { until } | Life::Ending { until, .. } => Some(until.since(self.now)),
+            Life::Serving | Life::Ended { .. } => None,
         };
+        // epoll counts milliseconds: round up, or the last one is spent spinning.
+        [own, self.timers.wait(self.now)]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
+    }
+
+    fn look(&mut self, events: &mut Events, timeout: Option<StdDuration>) -> io::Result<()> {
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             outcome => outcome,
@@ -202,6 +227,7 @@ impl Shard {
     }
 
     fn turn(&mut self, events: &Events) {
+        self.answers = 0;
         self.now = Instant::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
         for event in events {
             self.take_edge(Source::of(event.token()), event);
@@ -217,11 +243,14 @@ impl Shard {
         while self.advance_life() {
             self.settle();
         }
-        while let Some(source) = self.dirty.next() {
-            self.flush(source);
+        while !self.dirty.is_empty() {
+            for _ in 0..self.dirty.len() {
+                let Some(source) = self.dirty.next() else { break };
+                self.flush(source);
+            }
+            // A failed flush ends a nexus, and that hands its commands to other paths, which are to be flushed too.
+            self.settle();
         }
-        // A failed flush ends a nexus, and that hands commands to other paths.
-        self.settle();
     }
 
     fn take_edge(&mut self, source: Source, event: &mio::event::Event) {
