@@ -1,0 +1,36 @@
+//! A port that refused a command for its access state gets no more of them until that state changes.
+//!
+//! The device says what it does not serve; after that, only a probe may ask whether this has changed.
+
+use std::collections::BTreeMap;
+
+use multipath::PathId;
+
+/// Counts the changes of the access state of a unit at a port group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epoch(pub(crate) u64);
+
+#[derive(Debug, Default)]
+pub(crate) struct AccessCheck {
+    /// In which epoch a path refused a command.
+    refused: BTreeMap<PathId, Epoch>,
+    pub(crate) refusals: u64,
+}
+
+impl AccessCheck {
+    /// The disk was told that this path serves nothing now.
+    pub(crate) fn refused(&mut self, path: PathId, epoch: Epoch) {
+        self.refusals += 1;
+        self.refused.insert(path, epoch);
+    }
+
+    /// The disk sends a medium command.
+    pub(crate) fn started(&mut self, path: PathId, epoch: Epoch) -> Result<(), String> {
+        match self.refused.get(&path) {
+            Some(refused) if *refused == epoch => {
+                Err(format!("a medium command was sent on {path}, which had refused one in the same access state"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

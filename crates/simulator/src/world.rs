@@ -1,0 +1,278 @@
+//! A run: the loop, and its phases.
+
+use std::io::Write;
+
+use clock::{Duration, Instant};
+
+use crate::check::{BoundsCheck, Checks, Rule, Violation};
+use crate::client::Client;
+use crate::fault::FaultCounters;
+use crate::host::Host;
+use crate::injector::{Injector, Victims};
+use crate::link::{ConnectionId, Door, End, Network};
+use crate::log::{Log, Part};
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::scene::{Agenda, Scene, Source, Timers};
+use crate::target::Target;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub violations: Vec<Violation>,
+    /// Two runs with the same hash were the same, event by event.
+    pub hash: u64,
+    pub events: u64,
+    /// How much time passed in the simulated world.
+    pub simulated: Duration,
+    pub requests: u64,
+    pub failed_requests: u64,
+    pub faults: FaultCounters,
+    /// Commands that were sent and lost with their nexus.
+    pub commands_lost: u64,
+    pub nexuses_lost: u64,
+    /// Blocks that a copy of a write reached on the medium.
+    pub block_writes: u64,
+}
+
+/// Carries a plan out. Every event is written to `trace`, if there is one: milliseconds, part of the world, what.
+#[must_use]
+pub fn run(plan: &Plan, trace: Option<Box<dyn Write>>) -> Outcome {
+    let mut world = World::new(plan, trace);
+    world.run();
+    world.conclude()
+}
+
+/// Events in one run, far more than any needs: a loop without progress in time ends here.
+const EVENTS_MAX: u64 = 20_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Faults are on: nothing wrong may happen.
+    Storm { until: Instant },
+    /// Faults are off: everything has to finish.
+    Calm,
+    /// Everything is read once more.
+    ReadBack,
+    Over,
+}
+
+struct World {
+    scene: Scene,
+    host: Host,
+    target: Target,
+    clients: Vec<Client>,
+    injector: Injector,
+    phase: Phase,
+    units: usize,
+}
+
+impl World {
+    fn new(plan: &Plan, trace: Option<Box<dyn Write>>) -> Self {
+        let mut random = Random::new(plan.seed ^ 0x5eed_0f0f_77aa_1234);
+        let mut network = Network::new(plan.closing, random.fork(1));
+        for port in 0..plan.ports() {
+            // Ports are not equally near.
+            let factor = random.within(1..=3);
+            network.add_route(Door::Port(port), plan.latency.saturating_mul(factor), plan.jitter);
+        }
+        network.add_route(Door::Export, Duration::from_micros(20), Duration::from_micros(5));
+        let clients = plan.clients.iter().zip(0..).map(|(client, index)| {
+            Client::new(index, *client, plan.units[client.unit as usize], random.fork(u64::from(index) + 10))
+        });
+        let clients: Vec<Client> = clients.collect();
+        // Requests of connections that were lost stay with the disk: what NBD takes from each of some connections.
+        let requests_max = nbd::IN_FLIGHT_MAX as usize * 16;
+        Self {
+            scene: Scene {
+                now: Instant::START,
+                timers: Timers::default(),
+                network,
+                random: random.fork(2),
+                log: Log::new(trace),
+                checks: Checks::new(BoundsCheck::new(requests_max)),
+                touched: Agenda::default(),
+                dirty: Agenda::default(),
+            },
+            host: Host::new(plan),
+            target: Target::new(plan),
+            clients,
+            injector: Injector::new(plan),
+            phase: Phase::Storm { until: Instant::START + plan.storm },
+            units: plan.units.len(),
+        }
+    }
+
+    fn run(&mut self) {
+        self.host.start(&mut self.scene);
+        for index in 0..self.clients.len() {
+            self.clients[index].expire(&mut self.scene);
+        }
+        self.scene.timers.arm(Source::Fault, self.injector.deadline());
+        self.settle();
+        while self.phase != Phase::Over && self.scene.checks.is_clean() {
+            let limit = self.limit();
+            match self.scene.timers.pop() {
+                Some((at, source)) if limit.is_none_or(|limit| at <= limit) => {
+                    self.scene.now = self.scene.now.max(at);
+                    self.wake(source);
+                }
+                other => {
+                    // Nothing happens before the phase has to end.
+                    if let Some((at, source)) = other {
+                        self.scene.timers.arm(source, Some(at));
+                    }
+                    let Some(limit) = limit else { break };
+                    self.scene.now = self.scene.now.max(limit);
+                }
+            }
+            self.settle();
+            self.advance();
+            if self.scene.log.events() > EVENTS_MAX {
+                let finding = Err(String::from("events without end"));
+                self.scene.checks.found(self.scene.now, Rule::Liveness, finding);
+            }
+        }
+    }
+
+    /// When the phase ends, whatever happens.
+    fn limit(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Storm { until } => Some(until),
+            Phase::Calm | Phase::ReadBack => self.scene.checks.liveness.deadline(),
+            Phase::Over => None,
+        }
+    }
+
+    fn wake(&mut self, source: Source) {
+        let scene = &mut self.scene;
+        match source {
+            Source::Arrival(id, end) => self.arrival(id, end),
+            Source::Nexus(_) | Source::Disk(_) | Source::Server(_) => self.host.expire(scene, source),
+            Source::Target(id) => self.target.expire(scene, id),
+            Source::Array => self.target.expire_array(scene),
+            Source::Client(index) => self.clients[index as usize].expire(scene),
+            Source::Fault => {
+                let victims =
+                    Victims { host: &mut self.host, target: &mut self.target, clients: &mut self.clients };
+                self.injector.expire(scene, victims);
+            }
+        }
+    }
+
+    fn arrival(&mut self, id: ConnectionId, end: End) {
+        let scene = &mut self.scene;
+        scene.note(Part::Link, [id.0.into(), end as u64, 0], || format!("connection {} {end:?}", id.0));
+        match (scene.network.door(id), end) {
+            (Some(Door::Port(_)), End::Far) => self.target.wake(scene, id),
+            (Some(Door::Port(_)), End::Near) => self.host.wake_nexus(scene, id),
+            (Some(Door::Export), End::Far) => self.host.wake_server(scene, id),
+            (Some(Door::Export), End::Near) => {
+                let Some(index) = scene.network.owner(id) else { return };
+                let client = &mut self.clients[index as usize];
+                let export = self.host.export_name(client.unit());
+                client.wake(scene, id, export);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Lets the machines talk until none has anything more to say, then sends what they have.
+    fn settle(&mut self) {
+        loop {
+            while let Some(source) = self.scene.touched.next() {
+                match source {
+                    Source::Target(id) => self.target.drain(&mut self.scene, id),
+                    Source::Client(index) => self.clients[index as usize].drain(&mut self.scene),
+                    _ => self.host.drain(&mut self.scene, source),
+                }
+                self.scene.dirty.add(source);
+            }
+            while let Some(source) = self.scene.dirty.next() {
+                match source {
+                    Source::Target(id) => self.target.flush(&mut self.scene, id),
+                    Source::Client(index) => self.clients[index as usize].flush(&mut self.scene),
+                    _ => self.host.flush(&mut self.scene, source),
+                }
+            }
+            self.host.settle(&mut self.scene, self.units);
+            while let Some((id, end)) = self.scene.network.poll_unblocked() {
+                self.arrival(id, end);
+            }
+            self.scene.arm_arrivals();
+            if self.scene.touched.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn advance(&mut self) {
+        match self.phase {
+            Phase::Storm { until } if self.scene.now >= until => {
+                let victims =
+                    Victims { host: &mut self.host, target: &mut self.target, clients: &mut self.clients };
+                self.injector.calm(&mut self.scene, victims);
+                self.scene.checks.liveness.calm(self.scene.now);
+                for client in &mut self.clients {
+                    client.hurry(&mut self.scene);
+                }
+                self.phase = Phase::Calm;
+                self.scene.note(Part::Run, [1, 0, 0], || "faults are off");
+                self.settle();
+            }
+            Phase::Calm if self.is_recovered() => {
+                self.phase = Phase::ReadBack;
+                self.scene.note(Part::Run, [2, 0, 0], || "everything is read once more");
+                for unit in 0..self.units {
+                    let reader = self.clients.iter_mut().find(|client| client.unit() as usize == unit);
+                    if let Some(client) = reader {
+                        client.read_back(&mut self.scene);
+                    }
+                }
+                self.settle();
+            }
+            Phase::ReadBack if self.clients.iter().all(Client::is_idle) => self.phase = Phase::Over,
+            Phase::Calm | Phase::ReadBack => self.check_liveness(),
+            Phase::Storm { .. } | Phase::Over => {}
+        }
+    }
+
+    fn is_recovered(&self) -> bool {
+        self.clients.iter().all(Client::is_idle)
+            && self.scene.checks.completions.open() == 0
+            && self.host.waits_for().is_empty()
+    }
+
+    fn check_liveness(&mut self) {
+        if self.scene.checks.liveness.deadline().is_none_or(|deadline| self.scene.now < deadline) {
+            return;
+        }
+        let busy = self.clients.iter().filter(|client| !client.is_idle()).map(Client::waits_for);
+        let waiting: Vec<String> = busy.chain(self.host.waits_for()).collect();
+        let finding = self.scene.checks.liveness.judge(self.scene.now, &waiting.join(", "));
+        self.scene.checks.found(self.scene.now, Rule::Liveness, finding);
+        self.phase = Phase::Over;
+    }
+
+    fn conclude(mut self) -> Outcome {
+        let checks = &mut self.scene.checks;
+        let finding = checks.register.judge(&checks.ledger);
+        checks.found(self.scene.now, Rule::Register, finding);
+        for violation in self.scene.checks.violations().to_vec() {
+            self.scene.note(Part::Check, [violation.rule as u64, 0, 0], || violation.to_string());
+        }
+        let Scene { now, log, checks, .. } = self.scene;
+        Outcome {
+            hash: log.hash(),
+            events: log.events(),
+            simulated: now.since(Instant::START),
+            requests: checks.completions.answered,
+            failed_requests: checks.completions.failed,
+            faults: self.injector.counters,
+            commands_lost: self.host.commands_lost,
+            nexuses_lost: self.host.nexuses_lost,
+            block_writes: checks.medium.executions,
+            violations: checks.into_violations(),
+        }
+    }
+}
