@@ -84,7 +84,13 @@ impl Kind {
     }
 
     /// The rule of the array that makes it happen, if it is the array's to do.
-    pub(crate) fn rule(self, random: &mut Random, port: PortId, unit: array::UnitId, blocks: u64) -> Option<Fault> {
+    pub(crate) fn rule(
+        self,
+        random: &mut Random,
+        port: PortId,
+        unit: array::UnitId,
+        blocks: u64,
+    ) -> Option<Fault> {
         let at_port = Scope { port: Some(port), ..Scope::default() };
         let at_unit = Scope { unit: Some(unit), ..Scope::default() };
         let scope = if random.percent(50) { at_port } else { at_unit };

@@ -227,7 +227,11 @@ impl Injector {
             Kind::AccessTransition | Kind::AccessLost => {
                 let state = match kind {
                     Kind::AccessTransition => AccessState::Transitioning,
-                    _ => random.pick(&[AccessState::Standby, AccessState::Unavailable, AccessState::NonOptimized]),
+                    _ => random.pick(&[
+                        AccessState::Standby,
+                        AccessState::Unavailable,
+                        AccessState::NonOptimized,
+                    ]),
                 };
                 victims.host.access_epoch += 1;
                 let group = group_of(port, self.plan.ports_per_controller);

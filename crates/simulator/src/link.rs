@@ -154,8 +154,7 @@ impl Network {
     }
 
     pub(crate) fn add_route(&mut self, door: Door, latency: Duration, jitter: Duration) {
-        let route =
-            Route { latency, jitter, delay: Duration::ZERO, hole_to_near: false, hole_to_far: false };
+        let route = Route { latency, jitter, delay: Duration::ZERO, hole_to_near: false, hole_to_far: false };
         self.routes.insert(door, route);
     }
 
@@ -191,7 +190,13 @@ impl Network {
     }
 
     /// Takes from `slices` as many bytes as there is room for; says how many.
-    pub(crate) fn send(&mut self, now: Instant, id: ConnectionId, from: End, slices: &[IoSlice<'_>]) -> usize {
+    pub(crate) fn send(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        from: End,
+        slices: &[IoSlice<'_>],
+    ) -> usize {
         let mut room = self.room(id, from).min(SEGMENT);
         let mut bytes = Vec::new();
         for slice in slices {
@@ -266,8 +271,14 @@ impl Network {
         if count > 0 && std::mem::take(&mut pipe.is_full) {
             self.unblocked.push_back((id, at.other()));
         }
-        self.announce(id, at);
         count
+    }
+
+    /// Waits for what comes next, unless that is there and its reader does not want it yet.
+    pub(crate) fn await_next(&mut self, now: Instant, id: ConnectionId, at: End) {
+        if self.arrived(now, id, at) != Arrived::Bytes {
+            self.announce(id, at);
+        }
     }
 
     /// One end gives the connection up with a reset. What it had still to read is nobody's.
@@ -475,7 +486,13 @@ pub(crate) trait Wire {
 }
 
 /// Reads as long as there is something and the machine takes it; true if anything was read.
-pub(crate) fn receive(network: &mut Network, now: Instant, id: ConnectionId, at: End, machine: &mut impl Wire) -> bool {
+pub(crate) fn receive(
+    network: &mut Network,
+    now: Instant,
+    id: ConnectionId,
+    at: End,
+    machine: &mut impl Wire,
+) -> bool {
     let mut any = false;
     while network.arrived(now, id, at) == Arrived::Bytes {
         let count = network.read(now, id, at, &mut machine.receive_into());
@@ -485,11 +502,18 @@ pub(crate) fn receive(network: &mut Network, now: Instant, id: ConnectionId, at:
         machine.received(now, count);
         any = true;
     }
+    network.await_next(now, id, at);
     any
 }
 
 /// Sends all that there is room for.
-pub(crate) fn flush(network: &mut Network, now: Instant, id: ConnectionId, from: End, machine: &mut impl Wire) {
+pub(crate) fn flush(
+    network: &mut Network,
+    now: Instant,
+    id: ConnectionId,
+    from: End,
+    machine: &mut impl Wire,
+) {
     loop {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = machine.transmit(&mut slices);

@@ -50,7 +50,12 @@ impl Log {
             let millis = now.as_nanos() / 1_000_000;
             let nanos = now.as_nanos() % 1_000_000;
             // A trace that nobody takes any more is no failure of what is traced.
-            let _ = writeln!(trace, "{millis:>8}.{nanos:06} {:<7} {}", format!("{part:?}").to_lowercase(), text());
+            let _ = writeln!(
+                trace,
+                "{millis:>8}.{nanos:06} {:<7} {}",
+                format!("{part:?}").to_lowercase(),
+                text()
+            );
         }
     }
 

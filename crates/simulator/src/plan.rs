@@ -14,7 +14,8 @@ use crate::random::Random;
 pub enum Profile {
     /// All of them.
     All,
-    /// Only those after which no command can be executed late: for what does not fence.
+    /// Only those after which no command can be executed late, and no writes that overlap in flight: for what
+    /// neither fences nor orders.
     NoLateExecution,
     /// None: the world at its best.
     Calm,
@@ -71,6 +72,17 @@ pub(crate) struct ClientPlan {
     pub(crate) pause: Duration,
     pub(crate) mix: Mix,
     pub(crate) structured: bool,
+    pub(crate) overlaps: Overlaps,
+}
+
+/// Whether clients write to blocks that a write is on its way to.
+///
+/// No file system does. A disk that repeats a write of unknown outcome may then undo a younger one that overtook it,
+/// unless it sends overlapping writes one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overlaps {
+    Allowed,
+    Avoided,
 }
 
 /// Weights of the operations.
@@ -106,7 +118,7 @@ impl Plan {
         for unit in 0..units.len() {
             for _ in 0..random.within(1..=2) {
                 let unit = u32::try_from(unit).expect("there are two units at most");
-                clients.push(ClientPlan::draw(&mut random, unit, storm));
+                clients.push(ClientPlan::draw(&mut random, unit, storm, profile));
             }
         }
         let policy = random.pick(&[Policy::Numa, Policy::RoundRobin, Policy::QueueDepth]);
@@ -164,7 +176,12 @@ impl Plan {
             }
             let kind = random.pick(&kinds);
             let duration = Duration::from_millis(random.spread(5, 15_000));
-            self.faults.push(PlannedFault { kind, at: Duration::from_millis(at), duration, chance: random.next() });
+            self.faults.push(PlannedFault {
+                kind,
+                at: Duration::from_millis(at),
+                duration,
+                chance: random.next(),
+            });
         }
     }
 
@@ -199,7 +216,7 @@ impl UnitPlan {
 }
 
 impl ClientPlan {
-    fn draw(random: &mut Random, unit: u32, storm: Duration) -> Self {
+    fn draw(random: &mut Random, unit: u32, storm: Duration, profile: Profile) -> Self {
         let depth = random.index(16) + 1;
         let requests = random.spread(50, 600);
         // The load lasts about as long as the storm.
@@ -218,6 +235,10 @@ impl ClientPlan {
                 trim: random.below(2),
             },
             structured: random.percent(50),
+            overlaps: match profile {
+                Profile::All | Profile::Calm => Overlaps::Allowed,
+                Profile::NoLateExecution => Overlaps::Avoided,
+            },
         }
     }
 }
@@ -231,7 +252,11 @@ impl fmt::Display for Plan {
         for client in &self.clients {
             write!(f, "client of {}: {} at depth {}, ", client.unit, client.requests, client.depth)?;
         }
-        write!(f, "{}, no path: {:?}, removal after {:?}, ", self.policy, self.no_path, self.delayed_removal)?;
+        write!(
+            f,
+            "{}, no path: {:?}, removal after {:?}, ",
+            self.policy, self.no_path, self.delayed_removal
+        )?;
         write!(f, "digests {}, latency {:?}+{:?}, ", self.digests, self.latency, self.jitter)?;
         write!(f, "commands {:?}, {} faults in {:?}", self.command_timeout, self.faults.len(), self.storm)
     }

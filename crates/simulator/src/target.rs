@@ -212,7 +212,9 @@ impl Target {
                 }
                 Action::LoggedOut => {}
                 Action::Disconnect(reason) => {
-                    scene.note(Part::Target, [1, id.0.into(), 0], || format!("connection {} ends: {reason}", id.0));
+                    scene.note(Part::Target, [1, id.0.into(), 0], || {
+                        format!("connection {} ends: {reason}", id.0)
+                    });
                     self.flush(scene, id);
                     self.close(scene, id);
                 }
@@ -399,12 +401,8 @@ fn portals(plan: &Plan) -> Portals {
         address: std::net::SocketAddr::from(([192, 0, 2, u8::try_from(port + 1).unwrap_or(u8::MAX)], 3260)),
         group: group_of(port, plan.ports_per_controller).0,
     });
-    let target = PortalTarget {
-        name: String::from(TARGET_NAME),
-        alias: None,
-        portals: portals.collect(),
-        chap: None,
-    };
+    let target =
+        PortalTarget { name: String::from(TARGET_NAME), alias: None, portals: portals.collect(), chap: None };
     Portals { targets: vec![target], discovery_chap: None }
 }
 

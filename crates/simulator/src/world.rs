@@ -49,7 +49,9 @@ const EVENTS_MAX: u64 = 20_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Faults are on: nothing wrong may happen.
-    Storm { until: Instant },
+    Storm {
+        until: Instant,
+    },
     /// Faults are off: everything has to finish.
     Calm,
     /// Everything is read once more.
@@ -175,6 +177,7 @@ impl World {
             }
             (None, _) => {}
         }
+        self.scene.network.await_next(self.scene.now, id, end);
     }
 
     /// Lets the machines talk until none has anything more to say, then sends what they have.
@@ -240,7 +243,7 @@ impl World {
     fn is_recovered(&self) -> bool {
         self.clients.iter().all(Client::is_idle)
             && self.scene.checks.completions.open() == 0
-            && self.host.waits_for().is_empty()
+            && self.host.waits_for(self.units).is_empty()
     }
 
     fn check_liveness(&mut self) {
@@ -248,7 +251,7 @@ impl World {
             return;
         }
         let busy = self.clients.iter().filter(|client| !client.is_idle()).map(Client::waits_for);
-        let waiting: Vec<String> = busy.chain(self.host.waits_for()).collect();
+        let waiting: Vec<String> = busy.chain(self.host.waits_for(self.units)).collect();
         let finding = self.scene.checks.liveness.judge(self.scene.now, &waiting.join(", "));
         self.scene.checks.found(self.scene.now, Rule::Liveness, finding);
         self.phase = Phase::Over;

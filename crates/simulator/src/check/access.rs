@@ -27,9 +27,9 @@ impl AccessCheck {
     /// The disk sends a medium command.
     pub(crate) fn started(&mut self, path: PathId, epoch: Epoch) -> Result<(), String> {
         match self.refused.get(&path) {
-            Some(refused) if *refused == epoch => {
-                Err(format!("a medium command was sent on {path}, which had refused one in the same access state"))
-            }
+            Some(refused) if *refused == epoch => Err(format!(
+                "a medium command was sent on {path}, which had refused one in the same access state"
+            )),
             _ => Ok(()),
         }
     }

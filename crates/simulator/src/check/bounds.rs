@@ -18,7 +18,10 @@ impl BoundsCheck {
     pub(crate) fn disk(&mut self, requests: usize, waiting: usize) -> Result<(), String> {
         self.parked_most = self.parked_most.max(waiting);
         if requests > self.requests_max {
-            return Err(format!("a disk holds {requests} requests; clients have at most {}", self.requests_max));
+            return Err(format!(
+                "a disk holds {requests} requests; clients have at most {}",
+                self.requests_max
+            ));
         }
         if waiting > requests {
             return Err(format!("{waiting} requests wait for a path, but the disk holds {requests}"));

@@ -1,5 +1,7 @@
 //! What clients asked to be written, and what they were told about it. The other checkers look things up here.
 
+use std::collections::BTreeSet;
+
 use crate::stamp::{BlockAt, WriteId};
 
 /// The order of what clients see. Counts up with every beginning and every end of a request.
@@ -41,6 +43,8 @@ pub(crate) struct Ledger {
     moments: u64,
     /// By identifier, which counts from 1.
     writes: Vec<Write>,
+    /// Those of which no end is known.
+    open: BTreeSet<WriteId>,
 }
 
 impl Ledger {
@@ -58,15 +62,24 @@ impl Ledger {
         let id = self.next();
         let began = self.moment();
         self.writes.push(Write { unit, first, blocks, change, began, ended: Ended::Unknown });
+        self.open.insert(id);
         id
     }
 
     pub(crate) fn end(&mut self, id: WriteId, acknowledged: bool) -> Moment {
         let moment = self.moment();
+        self.open.remove(&id);
         if let Some(write) = self.writes.get_mut(id.0 as usize - 1) {
             write.ended = if acknowledged { Ended::Acknowledged(moment) } else { Ended::Failed(moment) };
         }
         moment
+    }
+
+    /// Whether a write that touches these blocks may still be on its way.
+    pub(crate) fn is_busy(&self, unit: u32, first: u32, blocks: u32) -> bool {
+        self.open.iter().filter_map(|id| self.get(*id)).any(|write| {
+            write.unit == unit && write.first < first + blocks && first < write.first + write.blocks
+        })
     }
 
     pub(crate) fn get(&self, id: WriteId) -> Option<&Write> {

@@ -11,8 +11,16 @@ use crate::stamp::{BlockAt, Content, WriteId};
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     /// Blocks were written, in this order from `first` on.
-    Written { unit: u32, first: u32, contents: Vec<Content> },
-    Deallocated { unit: u32, first: u32, blocks: u32 },
+    Written {
+        unit: u32,
+        first: u32,
+        contents: Vec<Content>,
+    },
+    Deallocated {
+        unit: u32,
+        first: u32,
+        blocks: u32,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -53,11 +61,10 @@ impl MediumCheck {
 
     pub(crate) fn effect(&mut self, ledger: &Ledger, effect: &Effect) -> Result<(), String> {
         match effect {
-            Effect::Written { unit, first, contents } => {
-                contents.iter().zip(*first..).try_for_each(|(content, lba)| {
-                    self.written(ledger, BlockAt { unit: *unit, lba }, *content)
-                })
-            }
+            Effect::Written { unit, first, contents } => contents
+                .iter()
+                .zip(*first..)
+                .try_for_each(|(content, lba)| self.written(ledger, BlockAt { unit: *unit, lba }, *content)),
             Effect::Deallocated { unit, first, blocks } => {
                 for lba in *first..first + blocks {
                     self.blocks.entry(BlockAt { unit: *unit, lba }).or_default().content = Content::Zero;
@@ -73,7 +80,11 @@ impl MediumCheck {
         let before = std::mem::replace(&mut block.content, content);
         let Content::Write(id) = content else {
             // Whose zeros these are cannot be seen; the register checker sees what they do.
-            return if content == Content::Zero { Ok(()) } else { Err(format!("garbage was written to {at}")) };
+            return if content == Content::Zero {
+                Ok(())
+            } else {
+                Err(format!("garbage was written to {at}"))
+            };
         };
         let Some(write) = ledger.get(id).filter(|write| write.covers(at)) else {
             return Err(format!("{id} reached {at}, where it does not belong"));
@@ -86,9 +97,9 @@ impl MediumCheck {
             ));
         }
         match before {
-            Content::Write(other) if other != id && both_acknowledged(ledger, write, other) => Err(format!(
-                "ghost: another copy of {id} undid {other} at {at}; both had been acknowledged"
-            )),
+            Content::Write(other) if other != id && both_acknowledged(ledger, write, other) => {
+                Err(format!("ghost: another copy of {id} undid {other} at {at}; both had been acknowledged"))
+            }
             _ => Ok(()),
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use nbd::protocol::{
     ChunkHeader, ChunkType, CommandType, Errno, FIXED_NEWSTYLE, Greeting, InfoRequest, InfoType, NO_ZEROES,
-    OptionHeader, OptionReplyHeader, OptionReplyType, OptionType, RequestHeader, SIMPLE_REPLY_MAGIC, SimpleReply,
-    command_flags,
+    OptionHeader, OptionReplyHeader, OptionReplyType, OptionType, RequestHeader, SIMPLE_REPLY_MAGIC,
+    SimpleReply, command_flags,
 };
 
 /// Bytes that are taken at a time.

@@ -11,7 +11,7 @@ use nbd::protocol::transmission_flags;
 use crate::check::{Change, Moment, Rule};
 use crate::link::{self, Arrived, ConnectionId, Door, End, Wire};
 use crate::log::Part;
-use crate::plan::{ClientPlan, UnitPlan};
+use crate::plan::{ClientPlan, Overlaps, UnitPlan};
 use crate::random::Random;
 use crate::scene::{Scene, Source};
 use crate::stamp::{self, BlockAt, WriteId};
@@ -41,7 +41,9 @@ pub(crate) struct Client {
 enum Phase {
     Load,
     /// Reads everything, from this block on.
-    ReadBack { next: u32 },
+    ReadBack {
+        next: u32,
+    },
     Done,
 }
 
@@ -207,7 +209,8 @@ impl Client {
             return self.ask_read(scene, next, blocks);
         }
         self.issued += 1;
-        self.next_at = scene.now + Duration::from_nanos(self.random.below(self.plan.pause.as_nanos() * 2 + 1));
+        self.next_at =
+            scene.now + Duration::from_nanos(self.random.below(self.plan.pause.as_nanos() * 2 + 1));
         let (first, blocks) = self.draw_extent();
         let mix = self.plan.mix;
         let mut dice = self.random.below(mix.read + mix.write + mix.flush + mix.zeroes + mix.trim);
@@ -217,7 +220,9 @@ impl Client {
             dice = if is_chosen { u64::MAX } else { dice - weight };
             is_chosen
         };
-        if chosen(mix.read) {
+        let is_taken = self.plan.overlaps == Overlaps::Avoided
+            && scene.checks.ledger.is_busy(self.plan.unit, first, blocks);
+        if is_taken || chosen(mix.read) {
             self.ask_read(scene, first, blocks);
         } else if chosen(mix.write) {
             self.ask_write(scene, first, blocks);
@@ -277,7 +282,9 @@ impl Client {
     fn send(&mut self, scene: &mut Scene, asked: Asked, command: Command<'_>) {
         self.cookies += 1;
         let cookie = self.cookies;
-        scene.note(Part::Client, [1, cookie, 0], || format!("client {} asks {cookie:x} {asked:?}", self.index));
+        scene.note(Part::Client, [1, cookie, 0], || {
+            format!("client {} asks {cookie:x} {asked:?}", self.index)
+        });
         scene.checks.completions.asked(self.index, cookie);
         self.in_flight.insert(cookie, asked);
         self.conversation.send(cookie, &command);
@@ -337,7 +344,9 @@ impl Client {
     /// The connection is over: nobody knows what became of what is in flight.
     pub(crate) fn hang_up(&mut self, scene: &mut Scene, reason: &str) {
         let Some(id) = self.connection.take() else { return };
-        scene.note(Part::Client, [3, self.index.into(), 0], || format!("client {} hangs up: {reason}", self.index));
+        scene.note(Part::Client, [3, self.index.into(), 0], || {
+            format!("client {} hangs up: {reason}", self.index)
+        });
         scene.network.reset(scene.now, id, End::Near);
         for cookie in std::mem::take(&mut self.in_flight).into_keys() {
             scene.checks.completions.abandoned(self.index, cookie);

@@ -46,6 +46,14 @@ impl Disks {
         self.registry.iter().filter(|(_, _, entry)| entry.geometry.is_some()).count()
     }
 
+    /// Disks with a path that commands can take.
+    pub(super) fn usable(&self) -> usize {
+        let is_usable = |entry: &Entry| {
+            entry.disk.paths().any(|path| matches!(path.status.state, multipath::PathState::Usable(_)))
+        };
+        self.registry.iter().filter(|(_, _, entry)| is_usable(entry)).count()
+    }
+
     /// Disk number and export, in the order of the logical units.
     pub(super) fn exports(&self) -> impl Iterator<Item = (u32, nbd::Export)> {
         self.registry.iter().filter_map(|(index, name, entry)| {
@@ -82,7 +90,8 @@ impl Host {
         self.remove_path(scene, nexus, lun);
         let path = PathId(self.path_ids);
         self.path_ids += 1;
-        self.paths.insert(path, Path { nexus, lun, disk, standing: Standing::Member, in_flight: BTreeMap::new() });
+        self.paths
+            .insert(path, Path { nexus, lun, disk, standing: Standing::Member, in_flight: BTreeMap::new() });
         self.nexuses[nexus as usize].paths.insert(lun, path);
         self.tell_disk(scene, disk, Event::PathFound { path, node: None, unit });
     }

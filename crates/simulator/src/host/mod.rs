@@ -150,9 +150,15 @@ impl Host {
     }
 
     /// What keeps the world from being at its best: for the checker of liveness.
-    pub(crate) fn waits_for(&self) -> Vec<String> {
+    pub(crate) fn waits_for(&self, units: usize) -> Vec<String> {
         let down = self.nexuses.iter().filter(|nexus| nexus.up().is_none());
-        down.map(|nexus| format!("port {} is {}", nexus.port, nexus.state())).collect()
+        let mut waiting: Vec<String> =
+            down.map(|nexus| format!("port {} is {}", nexus.port, nexus.state())).collect();
+        let usable = self.disks.usable();
+        if usable < units {
+            waiting.push(format!("{usable} of {units} disks can be used"));
+        }
+        waiting
     }
 }
 

@@ -135,7 +135,9 @@ impl Host {
         let id = scene.network.connect(scene.now, Door::Port(nexus.port), index);
         let until = scene.now + CONNECT_LIMIT;
         nexus.phase = Phase::Connecting { id, until };
-        scene.note(Part::Nexus, [1, index.into(), id.0.into()], || format!("port {index} connects as {}", id.0));
+        scene.note(Part::Nexus, [1, index.into(), id.0.into()], || {
+            format!("port {index} connects as {}", id.0)
+        });
         scene.timers.arm(Source::Nexus(index), Some(until));
     }
 

@@ -101,7 +101,9 @@ impl Host {
                 }
                 nbd::Action::Submit(request) => self.submit(scene, id, request),
                 nbd::Action::Disconnect(reason) => {
-                    scene.note(Part::Server, [1, id.0.into(), 0], || format!("server {} ends: {reason}", id.0));
+                    scene.note(Part::Server, [1, id.0.into(), 0], || {
+                        format!("server {} ends: {reason}", id.0)
+                    });
                     self.flush_server(scene, id);
                     self.close_server(scene, id);
                 }

@@ -11,7 +11,13 @@ use crate::log::Part;
 use crate::scene::{Scene, Source};
 
 impl Host {
-    pub(super) fn survey_answered(&mut self, scene: &mut Scene, index: u32, command: Command, ending: Ending) {
+    pub(super) fn survey_answered(
+        &mut self,
+        scene: &mut Scene,
+        index: u32,
+        command: Command,
+        ending: Ending,
+    ) {
         let Some(Stage::Survey { survey, .. }) = self.nexuses[index as usize].stage_mut() else { return };
         survey.handle(scene.now, SurveyEvent::Ended(command, ending));
         scene.touched.add(Source::Nexus(index));
