@@ -13,6 +13,7 @@ mod signals;
 mod units;
 mod url;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             tracing_subscriber::EnvFilter::try_from_env("SMPATH_LOG").unwrap_or_else(|_| "off".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let outcome = match &cli.command {
         Command::Demo(arguments) => demo::run(arguments),
