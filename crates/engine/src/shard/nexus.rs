@@ -555,6 +555,10 @@ impl Shard {
         }
         drop(link);
         if logging_out {
+            if matches!(self.life, Life::Ending { .. }) {
+                let text = format!("{}: not logged out: {reason}", self.nexuses[index as usize].name());
+                self.notice(Severity::Warning, NoticeKind::PortalFailed, text);
+            }
             self.end_nexus(index);
         } else {
             self.nexus_failed(index, reason);
