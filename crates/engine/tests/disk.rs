@@ -30,6 +30,10 @@ struct Rig {
 
 impl Rig {
     fn start(name: &str, no_path: NoPath) -> Self {
+        Self::over(PORTS, name, no_path)
+    }
+
+    fn over(ports: usize, name: &str, no_path: NoPath) -> Self {
         let unit = UnitConfig {
             size: 16 << 20,
             block_size: 512,
@@ -40,7 +44,7 @@ impl Rig {
             read_only: false,
         };
         let array = ArrayHandle::start(&ArrayConfig {
-            portals: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); PORTS],
+            portals: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); ports],
             target_name: String::from("iqn.2026-11.org.smpath:test"),
             units: vec![unit],
             chap: None,
@@ -69,7 +73,7 @@ impl Rig {
         })
         .unwrap();
         let rig = Self { array, shard, notices, socket };
-        rig.wait_for_paths(PORTS);
+        rig.wait_for_paths(ports);
         rig
     }
 
@@ -127,6 +131,19 @@ fn verify(client: &mut Client<UnixStream>, version: u8, blocks: usize) {
         client.read((block * BLOCK) as u64, &mut bytes).unwrap();
         assert_eq!(bytes, content(version, block), "block {block}");
     }
+}
+
+#[test]
+fn a_disk_over_one_port_and_its_client_survive_a_reset() {
+    let rig = Rig::over(1, "one", NoPath::Queue);
+    let mut client = rig.client();
+    write(&mut client, 1, 8);
+    rig.array.set_port(0, PortFault::Reset);
+    rig.wait_for_paths(0);
+    rig.array.set_port(0, PortFault::None);
+    write(&mut client, 2, 8);
+    verify(&mut client, 2, 8);
+    assert!(rig.stop());
 }
 
 #[test]

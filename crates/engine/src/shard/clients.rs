@@ -300,6 +300,21 @@ impl Shard {
         self.clients.iter().flatten().next().is_none()
     }
 
+    /// The disk is gone, and its number may soon be another disk's: nobody who knew it by that number may go on.
+    pub(super) fn detach_clients(&mut self, disk: u32) {
+        let now = self.now;
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            let Some(client) = client else { continue };
+            let chooses = client.attached.is_none() && client.exports.contains(&disk);
+            if chooses || client.attached == Some(disk) {
+                client.attached = None;
+                client.exports.clear();
+                client.session.handle(now, nbd::Event::Shutdown);
+                self.touched.add(Source::Client(u32::try_from(index).expect("bounded by CLIENTS_MAX")));
+            }
+        }
+    }
+
     /// Tells clients of a disk that it has changed; they ask for the new size when they can.
     pub(super) fn resize_clients(&mut self, disk: u32, name: &str, geometry: block::Geometry) {
         let now = self.now;

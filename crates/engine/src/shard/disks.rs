@@ -140,7 +140,6 @@ impl Shard {
             // Another survey of a nexus that was not lost found what was known.
             return;
         }
-        self.remove_path(nexus, lun);
         self.path_ids += 1;
         let latency = Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are in order");
         let port_group = unit.port.group;
@@ -156,8 +155,12 @@ impl Shard {
             latency,
         };
         self.paths.insert(path, path_of);
-        self.nexuses[nexus as usize].paths.insert(lun, path);
+        let before = self.nexuses[nexus as usize].paths.insert(lun, path);
         self.tell_disk(disk, scsi_multipath::Event::PathFound { path, node: None, unit });
+        // Not earlier: a disk ends with its last path, and this one is there to stay.
+        if let Some(before) = before {
+            self.retire_path(before);
+        }
     }
 
     /// What a unit that was not seen before becomes.
@@ -186,9 +189,14 @@ impl Shard {
         identities.is_empty() || identities.contains(&identity.to_string())
     }
 
-    /// The logical unit is not behind this nexus any more, or is about to be offered anew.
+    /// The logical unit is not behind this nexus any more.
     pub(super) fn remove_path(&mut self, nexus: u32, lun: Lun) {
-        let Some(path) = self.nexuses[nexus as usize].paths.remove(&lun) else { return };
+        if let Some(path) = self.nexuses[nexus as usize].paths.remove(&lun) {
+            self.retire_path(path);
+        }
+    }
+
+    fn retire_path(&mut self, path: PathId) {
         let Some(removed) = self.paths.get_mut(&path) else { return };
         removed.standing = Standing::Removed;
         let disk = removed.disk;
@@ -331,6 +339,7 @@ impl Shard {
         let name = self.disk_name(disk);
         self.disks.registry.remove(HeadIndex(disk));
         self.timers.forget(Source::Disk(disk));
+        self.detach_clients(disk);
         self.notice(Severity::Info, NoticeKind::Other, format!("{name}: removed"));
     }
 
