@@ -51,6 +51,7 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ProfileName {
     All,
+    Disjoint,
     NoLateExecution,
     Calm,
 }
@@ -59,6 +60,7 @@ impl From<ProfileName> for Profile {
     fn from(name: ProfileName) -> Self {
         match name {
             ProfileName::All => Self::All,
+            ProfileName::Disjoint => Self::Disjoint,
             ProfileName::NoLateExecution => Self::NoLateExecution,
             ProfileName::Calm => Self::Calm,
         }

@@ -14,6 +14,8 @@ use crate::random::Random;
 pub enum Profile {
     /// All of them.
     All,
+    /// All of them, but no writes that overlap in flight: what is left is what a fence is for.
+    Disjoint,
     /// Only those after which no command can be executed late, and no writes that overlap in flight: for what
     /// neither fences nor orders.
     NoLateExecution,
@@ -98,7 +100,7 @@ pub(crate) struct Mix {
 impl Profile {
     fn allows(self, kind: Kind) -> bool {
         match self {
-            Self::All => true,
+            Self::All | Self::Disjoint => true,
             Self::NoLateExecution => !kind.executes_late(),
             Self::Calm => false,
         }
@@ -144,7 +146,7 @@ impl Plan {
             latency,
             jitter: Duration::from_nanos(random.below(latency.as_nanos() * 2)),
             closing: match profile {
-                Profile::All => Closing::InOrder,
+                Profile::All | Profile::Disjoint => Closing::InOrder,
                 Profile::NoLateExecution | Profile::Calm => Closing::Prompt,
             },
             storm,
@@ -237,7 +239,7 @@ impl ClientPlan {
             structured: random.percent(50),
             overlaps: match profile {
                 Profile::All | Profile::Calm => Overlaps::Allowed,
-                Profile::NoLateExecution => Overlaps::Avoided,
+                Profile::NoLateExecution | Profile::Disjoint => Overlaps::Avoided,
             },
         }
     }

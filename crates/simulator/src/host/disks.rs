@@ -87,13 +87,16 @@ impl Host {
             return;
         }
         self.names.insert(lun, unit.identity.name().to_string());
-        self.remove_path(scene, nexus, lun);
         let path = PathId(self.path_ids);
         self.path_ids += 1;
         self.paths
             .insert(path, Path { nexus, lun, disk, standing: Standing::Member, in_flight: BTreeMap::new() });
-        self.nexuses[nexus as usize].paths.insert(lun, path);
+        let before = self.nexuses[nexus as usize].paths.insert(lun, path);
         self.tell_disk(scene, disk, Event::PathFound { path, node: None, unit });
+        // Not earlier: a disk ends with its last path, and this one is there to stay.
+        if let Some(before) = before {
+            self.retire_path(scene, before);
+        }
     }
 
     fn is_member(&self, nexus: u32, lun: Lun, disk: u32) -> bool {
@@ -102,7 +105,12 @@ impl Host {
     }
 
     pub(super) fn remove_path(&mut self, scene: &mut Scene, nexus: u32, lun: Lun) {
-        let Some(path) = self.nexuses[nexus as usize].paths.remove(&lun) else { return };
+        if let Some(path) = self.nexuses[nexus as usize].paths.remove(&lun) {
+            self.retire_path(scene, path);
+        }
+    }
+
+    fn retire_path(&mut self, scene: &mut Scene, path: PathId) {
         let Some(removed) = self.paths.get_mut(&path) else { return };
         removed.standing = Standing::Removed;
         let disk = removed.disk;
@@ -184,6 +192,7 @@ impl Host {
                     scene.note(Part::Disk, [3, disk.into(), 0], || format!("disk {disk} is gone"));
                     self.disks.registry.remove(HeadIndex(disk));
                     scene.timers.forget(Source::Disk(disk));
+                    self.detach_servers(scene, disk);
                 }
             }
         }

@@ -146,6 +146,19 @@ impl Host {
         scene.timers.arm(Source::Server(id), server.session.poll_timeout());
     }
 
+    /// The disk is gone, and its number may soon be another disk's: nobody who knew it by that number may go on.
+    pub(super) fn detach_servers(&mut self, scene: &mut Scene, disk: u32) {
+        for (id, server) in &mut self.servers {
+            let chooses = server.attached.is_none() && server.exports.contains(&disk);
+            if chooses || server.attached == Some(disk) {
+                server.attached = None;
+                server.exports.clear();
+                server.session.handle(scene.now, nbd::Event::Shutdown);
+                scene.touched.add(Source::Server(*id));
+            }
+        }
+    }
+
     pub(super) fn resize_servers(&mut self, scene: &mut Scene, disk: u32, name: &str, geometry: Geometry) {
         for (id, server) in &mut self.servers {
             if server.exports.contains(&disk) {
