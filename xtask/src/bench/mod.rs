@@ -45,26 +45,35 @@ struct Options {
     seconds: f64,
     rounds: u32,
     backends: Vec<Kind>,
+    /// Only loads whose names begin so.
+    load: String,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options = Self { seconds: 3.0, rounds: 5, backends: vec![Kind::Tgt, Kind::Array] };
+        let mut options =
+            Self { seconds: 3.0, rounds: 5, backends: vec![Kind::Tgt, Kind::Array], load: String::new() };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let value = rest.next().with_context(|| format!("{argument} needs a value"))?;
             match argument.as_str() {
                 "--seconds" => options.seconds = value.parse().context("--seconds is a number")?,
                 "--rounds" => options.rounds = value.parse().context("--rounds is a whole number")?,
+                "--load" => options.load.clone_from(value),
                 "--backend" if value == "tgt" => options.backends = vec![Kind::Tgt],
                 "--backend" if value == "array" => options.backends = vec![Kind::Array],
                 _ => bail!(
-                    "bench peers takes --seconds S, --rounds N, --backend tgt|array; not {argument} {value}"
+                    "bench peers takes --seconds S, --rounds N, --backend tgt|array, --load NAME; not {argument} {value}"
                 ),
             }
         }
+        ensure!(options.loads().count() > 0, "no load begins with '{}'", options.load);
         ensure!(options.seconds >= 0.1 && options.rounds >= 1, "at least 0.1 s and one round");
         Ok(options)
+    }
+
+    fn loads(&self) -> impl Iterator<Item = &'static Load> {
+        LOADS.iter().filter(|load| load.name.starts_with(&self.load))
     }
 }
 
@@ -93,12 +102,14 @@ fn measure(kind: Kind, options: &Options) -> Result<Report> {
     fill(&room, &backend)?;
     let servers = Server::all(&backend)?;
     let names = servers.iter().map(|server| server.name).collect();
-    let loads = LOADS.iter().map(|load| load.name).collect();
+    let loads = options.loads().map(|load| load.name).collect();
     let title = format!("{kind}, {} rounds of {} s, medians", options.rounds, options.seconds);
     let mut report = Report::new(title, names, loads);
     for round in 0..options.rounds {
-        for load in &LOADS {
-            for server in &servers {
+        for load in options.loads() {
+            // Each round begins with another one, so that none always comes after the same.
+            let first = round as usize % servers.len();
+            for server in servers[first..].iter().chain(&servers[..first]) {
                 eprintln!(
                     "{kind}: round {} of {}: {}, {}",
                     round + 1,

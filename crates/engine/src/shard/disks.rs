@@ -116,6 +116,8 @@ impl Shard {
     pub(super) fn path_found(&mut self, nexus: u32, lun: Lun, unit: Box<Unit>) {
         let identity = unit.identity.name().clone();
         if !self.wanted(&identity) {
+            let text = format!("{identity} is not served: it is not among the wanted ones");
+            self.notice(Severity::Info, NoticeKind::Other, text);
             return;
         }
         let path = PathId(self.path_ids);
