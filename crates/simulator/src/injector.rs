@@ -90,6 +90,7 @@ impl Injector {
 
     /// Ends everything that is going on, and begins nothing more.
     pub(crate) fn calm(&mut self, scene: &mut Scene, mut victims: Victims<'_>) {
+        scene.network.spare_all();
         for (_, number, turn) in std::mem::take(&mut self.agenda).into_keys() {
             if turn == Turn::End {
                 self.end(scene, &mut victims, number, self.plan.faults[number]);

@@ -323,6 +323,15 @@ impl Network {
         }
     }
 
+    /// No stream is cut or damaged any more.
+    pub(crate) fn spare_all(&mut self) {
+        for connection in self.connections.values_mut() {
+            for pipe in [&mut connection.to_near, &mut connection.to_far] {
+                (pipe.cut, pipe.flip) = (None, None);
+            }
+        }
+    }
+
     /// Ends the holes of a door. What stood in them arrives now; what belongs to a connection that its sender gave up
     /// is `forgotten`, as by a network that repeats nothing for the dead.
     pub(crate) fn heal(&mut self, now: Instant, door: Door, forgotten: bool) {
