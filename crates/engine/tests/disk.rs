@@ -19,6 +19,8 @@ use scsi::port_groups::AccessState;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PORTS: usize = 4;
 const BLOCK: usize = 4096;
+/// SPC: the operation code.
+const INQUIRY: u8 = 0x12;
 
 /// An array with four ports, a disk over them, and a client of the disk.
 struct Rig {
@@ -97,6 +99,10 @@ impl Rig {
             // The next notice is the next thing that can make a difference; a snapshot is cheap.
             let _ = self.notices.recv_timeout(Duration::from_millis(5));
         }
+    }
+
+    fn wait_for_notice(&self, text: &str) {
+        while !self.notices.recv_timeout(PATIENCE).unwrap().text.contains(text) {}
     }
 
     /// Ends everything; whether the shard ended in order.
@@ -248,6 +254,28 @@ fn a_command_that_is_stuck_in_the_array_is_aborted_and_sent_again() {
     write(&mut client, 1, 1);
     verify(&mut client, 1, 1);
     drop(client);
+    assert!(rig.stop());
+}
+
+#[test]
+fn a_logical_unit_that_is_busy_while_it_is_looked_for_is_found_later() {
+    let rig = Rig::start("busy", NoPath::Fail);
+    let busy = array::Fault {
+        scope: array::Scope {
+            port: Some(array::PortId(2)),
+            class: array::Class::Operation(INQUIRY),
+            ..array::Scope::default()
+        },
+        when: array::When::ALWAYS,
+        effect: array::Effect::Reply(scsi::Reply { status: scsi::Status::Busy, ..scsi::Reply::good() }),
+    };
+    rig.array.tell(array::Event::SetFault(array::FaultId(1), busy));
+    rig.array.set_port(1, PortFault::Reset);
+    rig.array.set_port(1, PortFault::None);
+    rig.wait_for_notice("LUN 0 is not used");
+    rig.wait_for_paths(PORTS - 1);
+    rig.array.tell(array::Event::ClearFault(array::FaultId(1)));
+    rig.wait_for_paths(PORTS);
     assert!(rig.stop());
 }
 

@@ -7,7 +7,7 @@ use clock::Instant;
 use hdrhistogram::Histogram;
 use multipath::{HeadIndex, Node, PathId, Policy, Registry};
 use scsi::{CommandId, Ending, Lun};
-use scsi_multipath::{Command, Direct, Disk, Issuer, Name, Report, Unit};
+use scsi_multipath::{Command, Contradiction, Direct, Disk, Issuer, Name, Report, Unit};
 
 use super::device::Device;
 use super::{Shard, Source};
@@ -321,19 +321,28 @@ impl Shard {
 
     fn path_joined(&mut self, disk: u32, path: PathId) {
         let text = format!("{}: path {} joined", self.disk_name(disk), self.path_name(path));
+        if let Some(found) = self.paths.get(&path) {
+            self.nexuses[found.nexus as usize].complained.remove(&found.lun);
+        }
         self.notice(Severity::Info, NoticeKind::PathUp, text);
     }
 
-    fn path_refused(&mut self, disk: u32, path: PathId, reason: &scsi_multipath::Contradiction) {
+    fn path_refused(&mut self, disk: u32, path: PathId, reason: &Contradiction) {
         let name = self.disk_name(disk);
         let text = format!(
             "{name}: path {} is not used, the logical unit behind it contradicts the other paths: {reason}; \
              two units must not share an identity, check the target",
             self.path_name(path)
         );
-        self.notice(Severity::Error, NoticeKind::PathFailed, text);
-        if let Some(refused) = self.paths.remove(&path) {
-            self.nexuses[refused.nexus as usize].paths.remove(&refused.lun);
+        let Some(refused) = self.paths.remove(&path) else { return };
+        let nexus = &mut self.nexuses[refused.nexus as usize];
+        nexus.paths.remove(&refused.lun);
+        if nexus.complained.insert(refused.lun) {
+            self.notice(Severity::Error, NoticeKind::PathFailed, text);
+        }
+        // A disk that is going makes way for a new one, and a size may be about to change on every path.
+        if matches!(reason, Contradiction::Ending | Contradiction::Blocks { .. }) {
+            self.survey_later(refused.nexus);
         }
     }
 

@@ -20,6 +20,8 @@ use crate::stream::{Closed, Intake, Stream, Turn, Wire};
 
 /// A TCP connection that does not stand by then is given up: a SYN and its first two repetitions.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
+/// How long a logical unit that could not be used is left alone: a transition or a restart takes seconds.
+const SURVEY_AGAIN: Duration = Duration::from_secs(2);
 /// Portals that discovery may add: far more than a host has paths to, few enough to survive a lying target.
 const NEXUSES_MAX: usize = 4096;
 
@@ -47,6 +49,10 @@ pub(super) struct Nexus {
     logins: u64,
     /// It has had its first answer, or its first failure.
     settled: bool,
+    /// When to survey again, because not every logical unit could be used.
+    survey_at: Option<Instant>,
+    /// Logical units of which was told already why they are not used.
+    pub(super) complained: BTreeSet<Lun>,
 }
 
 #[derive(Debug)]
@@ -74,13 +80,21 @@ struct Link {
 #[derive(Debug)]
 pub(super) enum Stage {
     Login,
-    /// Finding the logical units; those that were seen so far.
+    /// Finding the logical units.
     Survey {
         survey: Box<Survey>,
-        seen: BTreeSet<Lun>,
+        sightings: Sightings,
     },
     Up,
     LoggingOut,
+}
+
+/// What a survey has seen so far.
+#[derive(Debug, Default)]
+pub(super) struct Sightings {
+    pub(super) found: BTreeSet<Lun>,
+    /// They are there, and failed a question: busy, in transition, or broken. To be looked at again.
+    pub(super) doubtful: BTreeSet<Lun>,
 }
 
 impl Wire for Session<Context> {
@@ -194,6 +208,8 @@ impl Shard {
             last_error: None,
             logins: 0,
             settled: false,
+            survey_at: None,
+            complained: BTreeSet::new(),
         });
         self.connect(index);
     }
@@ -345,6 +361,9 @@ impl Shard {
                     survey.handle(now, scsi_multipath::SurveyEvent::Timeout);
                 }
                 self.touched.add(Source::Nexus(index));
+                if nexus.survey_at.is_some_and(|at| at <= now) {
+                    self.survey_again(index);
+                }
             }
             Phase::Ended => {}
         }
@@ -352,13 +371,15 @@ impl Shard {
 
     pub(super) fn flush_nexus(&mut self, index: u32) {
         let now = self.now;
-        let Some(link) = self.nexuses.get_mut(index as usize).and_then(Nexus::link_mut) else { return };
+        let Some(nexus) = self.nexuses.get_mut(index as usize) else { return };
+        let survey_at = nexus.survey_at;
+        let Some(link) = nexus.link_mut() else { return };
         let outcome = link.stream.flush(&mut link.session, now);
         let survey = match &link.stage {
             Stage::Survey { survey, .. } => survey.poll_timeout(),
             _ => None,
         };
-        let deadline = [link.session.poll_timeout(), survey].into_iter().flatten().min();
+        let deadline = [link.session.poll_timeout(), survey, survey_at].into_iter().flatten().min();
         if link.stream.wants(&mut link.session) {
             self.ready.add(Source::Nexus(index));
         }
@@ -442,21 +463,31 @@ impl Shard {
     fn start_survey(&mut self, index: u32, only: Option<Lun>) {
         let now = self.now;
         let luns = only.map_or_else(|| self.config.filter.luns.clone(), |lun| vec![lun]);
+        self.nexuses[index as usize].survey_at = None;
         let Some(link) = self.nexuses[index as usize].link_mut() else { return };
         let mut survey = Box::new(if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) });
         survey.handle(now, scsi_multipath::SurveyEvent::Start);
-        link.stage = Stage::Survey { survey, seen: BTreeSet::new() };
+        link.stage = Stage::Survey { survey, sightings: Sightings::default() };
         self.touched.add(Source::Nexus(index));
     }
 
-    /// The target says that its logical units changed. Paths that are known stay in use meanwhile.
+    /// Something there could not be used, for a reason that may pass.
+    pub(super) fn survey_later(&mut self, index: u32) {
+        self.nexuses[index as usize].survey_at = Some(self.now + SURVEY_AGAIN);
+        self.touched.add(Source::Nexus(index));
+    }
+
+    /// Not all that is there is known: look again. Paths that are known stay in use meanwhile.
     pub(super) fn survey_again(&mut self, index: u32) {
         let only = match &self.nexuses[index as usize].purpose {
             Purpose::Target { lun, .. } => *lun,
             Purpose::Discovery => return,
         };
-        if let Some(Stage::Up) = self.nexuses[index as usize].stage_mut() {
-            self.start_survey(index, only);
+        match self.nexuses[index as usize].stage_mut() {
+            Some(Stage::Up) => self.start_survey(index, only),
+            // What is going on now may have passed it already.
+            Some(Stage::Survey { .. }) => self.survey_later(index),
+            Some(Stage::Login | Stage::LoggingOut) | None => self.nexuses[index as usize].survey_at = None,
         }
     }
 
