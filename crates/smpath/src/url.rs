@@ -35,7 +35,8 @@ pub(crate) fn target(text: &str) -> Result<Target, String> {
         return Ok(Target { host, port, name: None, lun: None });
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (host, port) = host_and_port(authority)?;
+    let (host, port) = host_and_port(authority)
+        .map_err(|error| format!("{error}: an address is written iscsi://HOST[:PORT]/TARGET[/LUN]"))?;
     let (name, lun) = match path.split_once('/') {
         None => (path, None),
         Some((name, "")) => (name, None),
@@ -134,6 +135,7 @@ mod tests {
             ("host:port", "not HOST"),
             ("::1", "brackets"),
             ("http://host/", "neither"),
+            ("iscsi://", "iscsi://HOST"),
             ("iscsi://host/disk", "iqn."),
             ("iscsi://host/iqn.2001-04.com.example:disk/x", "logical unit number"),
             ("iscsi://me%secret@host/iqn.2001-04.com.example:disk/1", "credentials"),
