@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use multipath::{NoPath, Policy};
 use scsi::Lun;
+pub use scsi_multipath::{FencePolicy, Sharing};
 
 /// One shard: the disks behind some portals, and where they are served.
 #[derive(Debug, Clone)]
@@ -15,6 +16,9 @@ pub struct ShardConfig {
     pub exports: Vec<ExportAddress>,
     pub disks: DiskConfig,
     pub filter: Filter,
+    /// Where it is remembered which nexuses may have writes in flight, so that a process that comes after this one
+    /// fences them first. Without it only what this process itself leaves is fenced.
+    pub state: Option<PathBuf>,
 }
 
 /// What every iSCSI session of the shard has in common.
@@ -32,6 +36,18 @@ pub struct InitiatorConfig {
     pub nop_timeout: Duration,
     /// A command without an answer is aborted after this time.
     pub command_timeout: Duration,
+    pub early_data: EarlyData,
+}
+
+/// Whether a write may carry data that the target did not ask for (RFC 7143, 13.10 and 13.11).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EarlyData {
+    /// As the target allows: no round trip before the data.
+    #[default]
+    On,
+    /// InitialR2T=Yes, ImmediateData=No: a write that was never asked for its data cannot be executed late. Costs one
+    /// round trip for each write.
+    Off,
 }
 
 /// Which CRC32C digests are asked for (RFC 7143, 13.1); the target may refuse.
@@ -100,6 +116,8 @@ pub struct DiskConfig {
     /// How long a disk without any path stays.
     pub delayed_removal: clock::Duration,
     pub layer: Layer,
+    pub sharing: Sharing,
+    pub fence: FencePolicy,
 }
 
 /// What stands between exports and paths.

@@ -62,6 +62,7 @@ impl Rig {
                 nop_interval: Duration::from_millis(100),
                 nop_timeout: Duration::from_millis(100),
                 command_timeout: Duration::from_millis(500),
+                early_data: engine::config::EarlyData::On,
             },
             portals: vec![PortalConfig::Discover(array.addresses()[0])],
             exports: vec![ExportAddress::NbdUnix(socket.clone())],
@@ -70,8 +71,11 @@ impl Rig {
                 no_path,
                 delayed_removal: clock::Duration::ZERO,
                 layer: Layer::Multipath,
+                sharing: engine::config::Sharing::default(),
+                fence: engine::config::FencePolicy::default(),
             },
             filter: Filter::default(),
+            state: None,
         })
         .unwrap();
         let rig = Self { array, shard, notices, socket };

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use engine::config::{
-    ChapConfig, Digests, DiskConfig, ExportAddress, Filter, InitiatorConfig, Layer, PortalConfig, ShardConfig,
+    ChapConfig, Digests, DiskConfig, EarlyData, ExportAddress, FencePolicy, Filter, InitiatorConfig, Layer,
+    PortalConfig, ShardConfig, Sharing,
 };
 use engine::{Lun, NoPath, Policy};
 use serde::Deserialize;
@@ -90,8 +91,11 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
             no_path: run.no_path.or(no_path).unwrap_or(NO_PATH_DEFAULT),
             delayed_removal: engine::clock::Duration::ZERO,
             layer: if run.direct { Layer::Direct } else { Layer::Multipath },
+            sharing: Sharing::default(),
+            fence: FencePolicy::default(),
         },
         filter: Filter { luns: luns.iter().copied().map(Lun::from).collect(), identities },
+        state: None,
     };
     Ok(Settings { shard, control: run.control.clone().or(file.control) })
 }
@@ -106,6 +110,7 @@ pub(crate) fn default_initiator(name: String) -> InitiatorConfig {
         nop_interval: Duration::from_secs(2),
         nop_timeout: Duration::from_secs(2),
         command_timeout: Duration::from_secs(30),
+        early_data: EarlyData::default(),
     }
 }
 
@@ -245,8 +250,11 @@ pub(crate) fn demo_shard(portal: SocketAddr, socket: PathBuf, policy: Policy) ->
             no_path: NO_PATH_DEFAULT,
             delayed_removal: engine::clock::Duration::ZERO,
             layer: Layer::Multipath,
+            sharing: Sharing::default(),
+            fence: FencePolicy::default(),
         },
         filter: Filter::default(),
+        state: None,
     }
 }
 

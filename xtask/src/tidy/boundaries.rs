@@ -54,10 +54,17 @@ const RULES: &[Rule] = &[
     Rule { name: "ublk", layer: Layer::Kernel, ours: &["clock", "block"], ours_in_tests: &[] },
     Rule { name: "vhost-user", layer: Layer::Kernel, ours: &["clock", "block"], ours_in_tests: &[] },
     Rule { name: "sg", layer: Layer::Kernel, ours: &["clock", "block", "scsi"], ours_in_tests: &[] },
+    // The initiator's side, wired once for both drivers: the engine and the simulator.
+    Rule {
+        name: "host",
+        layer: Layer::SansIo(&["crc32c", "thiserror"]),
+        ours: &["clock", "block", "scsi", "multipath", "scsi-multipath", "iscsi"],
+        ours_in_tests: &[],
+    },
     Rule {
         name: "simulator",
         layer: Layer::Driver,
-        ours: &["clock", "block", "scsi", "multipath", "scsi-multipath", "iscsi", "nbd", "array"],
+        ours: &["clock", "block", "scsi", "multipath", "scsi-multipath", "iscsi", "nbd", "array", "host"],
         ours_in_tests: &[],
     },
     Rule {
@@ -75,6 +82,7 @@ const RULES: &[Rule] = &[
             "nbd",
             "ublk",
             "vhost-user",
+            "host",
         ],
         ours_in_tests: &[],
     },

@@ -158,7 +158,10 @@ impl Shard {
         };
         self.paths.insert(path, path_of);
         let before = self.nexuses[nexus as usize].paths.insert(lun, path);
-        self.tell_disk(disk, scsi_multipath::Event::PathFound { path, node: None, unit });
+        self.tell_disk(
+            disk,
+            scsi_multipath::Event::PathFound { path, node: None, target: scsi_multipath::TargetId(0), unit },
+        );
         // Not earlier: a disk ends with its last path, and this one is there to stay.
         if let Some(before) = before {
             self.retire_path(before);
@@ -177,7 +180,10 @@ impl Shard {
             delayed_removal: config.delayed_removal,
             ..scsi_multipath::Options::default().head
         };
-        let disk = Disk::new(unit.identity.clone(), scsi_multipath::Options { head });
+        let disk = Disk::new(
+            unit.identity.clone(),
+            scsi_multipath::Options { head, sharing: config.sharing, fence: config.fence },
+        );
         Some(Device::Disk(Box::new(disk)))
     }
 
@@ -267,6 +273,9 @@ impl Shard {
         while let Some(action) = self.disks.get_mut(disk).and_then(|host| host.device.poll_action()) {
             match action {
                 scsi_multipath::Action::Start { path, command } => self.start(disk, path, command),
+                scsi_multipath::Action::Fence { .. }
+                | scsi_multipath::Action::Unfence { .. }
+                | scsi_multipath::Action::Manage { .. } => {}
                 scsi_multipath::Action::Finish(request, completion) => self.complete(request, completion),
                 scsi_multipath::Action::Geometry(geometry) => self.disk_changed(disk, geometry),
                 scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),

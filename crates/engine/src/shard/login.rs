@@ -7,7 +7,7 @@ use iscsi::negotiation::{DigestPolicy, Offers};
 use iscsi::pdu::{Isid, LoginStatus};
 
 use super::nexus::Purpose;
-use crate::config::{ChapConfig, Digests, InitiatorConfig};
+use crate::config::{ChapConfig, Digests, EarlyData, InitiatorConfig};
 
 /// The longest data segment that we take: one PDU for the largest read that is common, so that its header costs
 /// nothing; it bounds nothing of ours, as data goes straight into the request's buffer.
@@ -34,7 +34,7 @@ pub(super) fn session_options(
     };
     let mut options = Options::new(name(&initiator.name, "initiator")?, Isid(isid), kind);
     options.chap = initiator.chap.as_ref().map(chap).transpose()?;
-    options.offers = offers(initiator.digests);
+    options.offers = offers(initiator.digests, initiator.early_data);
     options.nop_interval = Some(initiator.nop_interval.into());
     options.nop_timeout = initiator.nop_timeout.into();
     options.login_timeout = initiator.login_timeout.into();
@@ -58,13 +58,15 @@ pub(super) const fn login_advice(error: &LoginError) -> &'static str {
     }
 }
 
-fn offers(digests: Digests) -> Offers {
+fn offers(digests: Digests, early_data: EarlyData) -> Offers {
     let policy = |wanted| if wanted { DigestPolicy::Prefer } else { DigestPolicy::Accept };
     Offers {
         header_digest: policy(digests != Digests::None),
         data_digest: policy(digests == Digests::HeaderAndData),
         max_recv_data_segment_length: DATA_SEGMENT_MAX,
         max_burst_length: BURST_MAX,
+        initial_r2t: early_data == EarlyData::Off,
+        immediate_data: early_data == EarlyData::On,
         ..Offers::default()
     }
 }

@@ -21,6 +21,7 @@ pub enum Event {
     PathFound {
         path: PathId,
         node: Option<Node>,
+        target: TargetId,
         unit: Box<Unit>,
     },
     /// The transport of a path failed; nothing more is sent on it. Give this before the endings of what was in
@@ -37,6 +38,30 @@ pub enum Event {
         path: PathId,
         state: AccessState,
     },
+    /// What [`Action::Fence`] asked for is done for this path.
+    Fenced {
+        path: PathId,
+        proof: Proof,
+    },
+    /// The function that [`Action::Manage`] asked for has ended.
+    Managed {
+        path: PathId,
+        function: Function,
+        outcome: Managed,
+    },
+    /// A process before this one may have left writes on the nexus of this path, which is not a path of this disk
+    /// and never will be: nothing is written before that is fenced. Give it before the first path is found.
+    Inherited {
+        path: PathId,
+        target: TargetId,
+    },
+    /// An operator says that nothing is left of the writes that open fences are about.
+    Waive,
+    /// Something on the path's nexus may have changed what is behind its logical unit number: nothing is sent on
+    /// the path before its identity was read again.
+    Doubt {
+        path: PathId,
+    },
     SetPolicy(Policy),
     SetNoPath(NoPath),
     SetDelayedRemoval(Duration),
@@ -46,6 +71,42 @@ pub enum Event {
     Timeout,
 }
 
+/// Which SCSI target device a path leads to; equal for paths to the same one (in iSCSI: the same target name). What
+/// one target device says of its tasks says nothing about the tasks of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId(pub u32);
+
+/// A task management function (SAM) for one logical unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// Ends our own commands on this nexus.
+    AbortTaskSet,
+    /// Ends all commands of the logical unit, whoever sent them.
+    LogicalUnitReset,
+}
+
+/// How a task management function ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Managed {
+    /// The target says that it is done; commands that it ended have come back.
+    Complete,
+    /// The target does not do it.
+    Refused,
+    /// Nobody knows: the nexus was lost, or the function could not be sent.
+    Lost,
+}
+
+/// What a driver did to fence a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The nexus was reinstated by a login that began at the security stage and was never given up, and the logical
+    /// unit was reset on the new session.
+    Reinstated,
+    /// The same, but an earlier login of this fence died before it was answered: targets are known that then let
+    /// the next login in, and answer the reset, while commands of the old session still run.
+    ReinstatedAgain,
+}
+
 /// What the driver must do.
 #[derive(Debug)]
 pub enum Action {
@@ -53,6 +114,22 @@ pub enum Action {
     Start {
         path: PathId,
         command: Command,
+    },
+    /// Prove that nothing that was sent on `path` can take effect any more: end its session if that still stands,
+    /// reinstate the nexus (RFC 7143, 6.3.5), reset the logical unit on the new session, see that the identity
+    /// there is this disk's; then say [`Event::Fenced`]. Goes on until that, or until [`Action::Unfence`].
+    /// The id of the path stays in use as long.
+    Fence {
+        path: PathId,
+    },
+    /// The fence of this path is over without a proof.
+    Unfence {
+        path: PathId,
+    },
+    /// Send a task management function for the logical unit on `path`, and say [`Event::Managed`] whatever happens.
+    Manage {
+        path: PathId,
+        function: Function,
     },
     Finish(Request, Completion),
     /// What exports have to know; when first known and on every change.

@@ -28,19 +28,56 @@ use features::{Features, Missing};
 use path::Path;
 use work::{Said, Step, Work};
 
-pub use event::{Action, Event};
-pub use report::{Feature, Reason, Report};
+pub use event::{Action, Event, Function, Managed, Proof, TargetId};
+pub use report::{Feature, Reason, Report, Waiver};
 pub(crate) use work::Flight;
 
 /// Settings of a disk.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub head: multipath::Options,
+    pub sharing: Sharing,
+    pub fence: FencePolicy,
 }
+
+/// Who writes to the logical unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody else. A write of unknown fate is sent again at once, and only overlapping writes wait for its fence.
+    #[default]
+    Exclusive,
+    /// Other hosts too. A write of unknown fate waits for its fence before it is sent again.
+    Shared,
+}
+
+/// What is done about writes of unknown fate on a lost nexus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FencePolicy {
+    /// Overlapping writes wait for a proof. If there is none after `wait`, the logical unit is reset through another
+    /// path of the same target, and the fence is waived.
+    Bounded { wait: Duration },
+    /// Overlapping writes wait for a proof, or for an operator's word.
+    Strict,
+    /// Nothing: a late write can undo a newer one. For tests that show that it does.
+    Unsafe,
+}
+
+impl Default for FencePolicy {
+    fn default() -> Self {
+        Self::Bounded { wait: FENCE_WAIT }
+    }
+}
+
+/// How long a target may keep a silent connection: longer than any default of a target that we know.
+pub const FENCE_WAIT: Duration = Duration::from_secs(30);
 
 impl Default for Options {
     fn default() -> Self {
-        Self { head: multipath::Options { retries_max: RETRIES_MAX, ..multipath::Options::default() } }
+        Self {
+            head: multipath::Options { retries_max: RETRIES_MAX, ..multipath::Options::default() },
+            sharing: Sharing::default(),
+            fence: FencePolicy::default(),
+        }
     }
 }
 
@@ -114,6 +151,17 @@ pub struct PathView {
     pub port: crate::Port,
 }
 
+/// A fence that is open, as seen now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FenceView {
+    /// The path that was lost. It need not be a path of the disk any more.
+    pub path: PathId,
+    pub target: TargetId,
+    pub since: Instant,
+    /// Writes of unknown fate that it is about; none if it is about whatever a process before this one left.
+    pub writes: usize,
+}
+
 impl Disk {
     /// A disk without paths. `identity` is what the first unit found shows; every path has to show the same.
     #[must_use]
@@ -146,7 +194,12 @@ impl Disk {
         match event {
             Event::Block(request, node) => self.admit(now, request, node),
             Event::Ended(command, ending) => self.ended(now, command, &ending),
-            Event::PathFound { path, node, unit } => self.path_found(now, path, node, unit),
+            Event::PathFound { path, node, target, unit } => self.path_found(now, path, node, target, unit),
+            Event::Fenced { .. }
+            | Event::Managed { .. }
+            | Event::Inherited { .. }
+            | Event::Waive
+            | Event::Doubt { .. } => {}
             Event::PathLost { path } => self.path_lost(now, path),
             Event::PathRemoved { path } => self.path_removed(now, path),
             Event::Access { path, state } => self.access_changed(now, path, state),
@@ -205,6 +258,11 @@ impl Disk {
     #[must_use]
     pub fn unit(&self, path: PathId) -> Option<&Unit> {
         self.paths.iter().find(|known| known.id == path).map(|known| &*known.unit)
+    }
+
+    /// The fences that are open, the oldest first.
+    pub fn fences(&self) -> impl Iterator<Item = FenceView> {
+        core::iter::empty()
     }
 
     /// Requests that were taken and not finished.

@@ -6,6 +6,7 @@ use clock::{Duration, Instant};
 use multipath::{PathId, PathState};
 use scsi::{AdditionalSense, SenseKey};
 
+use super::TargetId;
 use super::report::Reason;
 use crate::disposition::{FollowUp, PathEffect};
 use crate::question::{Asking, Question};
@@ -15,6 +16,7 @@ use crate::unit::{AccessState, Addressing, Unit, path_state};
 #[derive(Debug)]
 pub(super) struct Path {
     pub(super) id: PathId,
+    pub(super) target: TargetId,
     /// What it showed last.
     pub(super) unit: Box<Unit>,
     pub(super) standing: Standing,
@@ -66,9 +68,10 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 
 impl Path {
-    pub(super) fn new(id: PathId, unit: Box<Unit>) -> Self {
+    pub(super) fn new(id: PathId, target: TargetId, unit: Box<Unit>) -> Self {
         Self {
             id,
+            target,
             unit,
             standing: Standing::Verified,
             told: PathState::Down,

@@ -8,7 +8,7 @@ use multipath::{Node, PATHS_MAX, PathId, PathState};
 use super::features::Features;
 use super::path::{Path, Standing};
 use super::report::{Reason, Report};
-use super::{Action, Disk, Life};
+use super::{Action, Disk, Life, TargetId};
 use crate::disposition::FollowUp;
 use crate::unit::{AccessState, Contradiction, Unit, path_state, same_identity};
 
@@ -19,7 +19,14 @@ const ACCESS_POLL: Duration = Duration::from_secs(60);
 const ACCESS_POLL_URGENT: Duration = Duration::from_secs(2);
 
 impl Disk {
-    pub(super) fn path_found(&mut self, now: Instant, id: PathId, node: Option<Node>, unit: Box<Unit>) {
+    pub(super) fn path_found(
+        &mut self,
+        now: Instant,
+        id: PathId,
+        node: Option<Node>,
+        target: TargetId,
+        unit: Box<Unit>,
+    ) {
         if let Err(reason) = self.may_join(id, &unit) {
             if let Contradiction::Blocks { .. } = reason {
                 // One of them is out of date: ask, so that the path can join when it is found again.
@@ -29,7 +36,7 @@ impl Disk {
             self.report(Report::PathRefused { path: id, reason: reason.clone() });
             return self.actions.push_back(Action::Refused { path: id, reason });
         }
-        let mut path = Path::new(id, unit);
+        let mut path = Path::new(id, target, unit);
         let access = path.unit.access;
         path.set_access(access, now);
         let (state, _) = path.state(now);

@@ -2,10 +2,11 @@
 
 use core::fmt;
 
+use clock::Duration;
 use multipath::{Change, PathId, PathState};
 use scsi::{AdditionalSense, SenseKey};
 
-use crate::{Contradiction, Failure, FollowUp, Name};
+use crate::{Contradiction, Failure, FollowUp, Name, Proof};
 
 /// Something happened that somebody may want to know of. Prints as one line without the name of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,22 @@ pub enum Report {
     },
     /// What the head says: back-off, no path left, removal.
     Head(Change),
+    /// Writes of unknown fate were left on this path: whatever overlaps them waits.
+    FenceOpened {
+        path: PathId,
+    },
+    /// Nothing is left of them.
+    FenceProved {
+        path: PathId,
+        proof: Proof,
+        after: Duration,
+    },
+    /// What overlaps them goes on without a proof.
+    FenceWaived {
+        path: PathId,
+        by: Waiver,
+        after: Duration,
+    },
     /// Two names of one logical unit would have been one disk if only the names were compared.
     WeakName {
         name: Name,
@@ -86,6 +103,14 @@ pub enum Reason {
     Gone,
     /// It shows another logical unit.
     Quarantined,
+}
+
+/// On whose word a fence ended without a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiver {
+    /// The time of [`crate::FencePolicy::Bounded`] is over.
+    Timer,
+    Operator,
 }
 
 /// A command, or a part of one, that a device need not know.
@@ -122,6 +147,15 @@ impl fmt::Display for Report {
             Self::FeatureMissing { feature } => write!(f, "the device refuses {feature}; not used again"),
             Self::RequestFailed { failure } => write!(f, "a request failed: {failure}"),
             Self::Head(change) => change.fmt(f),
+            Self::FenceOpened { path } => {
+                write!(f, "path {path} left writes of unknown fate: a fence is open, overlapping writes wait")
+            }
+            Self::FenceProved { path, proof, after } => {
+                write!(f, "fence of path {path} proved after {after:?}: {proof}")
+            }
+            Self::FenceWaived { path, by, after } => {
+                write!(f, "fence of path {path} waived by {by} after {after:?}")
+            }
             Self::WeakName { name } => {
                 write!(f, "{name} is a weak name: nothing but the vendor's habit makes it unique")
             }
@@ -140,6 +174,24 @@ impl fmt::Display for Reason {
             Self::Lost => "transport failed",
             Self::Gone => "logical unit not there",
             Self::Quarantined => "another logical unit",
+        })
+    }
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reinstated => "session reinstated, logical unit reset",
+            Self::ReinstatedAgain => "session reinstated after a login without an answer, logical unit reset",
+        })
+    }
+}
+
+impl fmt::Display for Waiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timer => "the timer",
+            Self::Operator => "the operator",
         })
     }
 }

@@ -201,7 +201,7 @@ impl Chaos {
             delayed_removal: Duration::from_secs(100_000),
             ..Options::default().head
         };
-        let rig = Rig::with_options(device, PORTS, Options { head });
+        let rig = Rig::with_options(device, PORTS, Options { head, ..Options::default() });
         let path_at = (1..=PORTS).map(|port| (port, PathId(port.into()))).collect();
         Self { rig, model: Model::new(), path_at, next_path: 100 }
     }

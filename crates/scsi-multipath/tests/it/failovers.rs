@@ -213,7 +213,7 @@ fn a_change_of_access_states_is_noticed_by_its_unit_attention() {
 fn when_all_paths_are_in_standby_the_device_is_asked_until_one_is_not() {
     let options = Options::default();
     let head = multipath::Options { no_path: NoPath::Queue, ..options.head };
-    let mut rig = Rig::with_options(Device::new(8, 1), 2, Options { head });
+    let mut rig = Rig::with_options(Device::new(8, 1), 2, Options { head, ..options });
     rig.device.access.insert(1, AccessState::Standby);
     rig.device.access.insert(2, AccessState::Unavailable);
     let read = rig.read(0, 512);

@@ -8,7 +8,7 @@ use multipath::{Node, PathId, PathState};
 use scsi::{Ending, Lun, Reply, Status};
 use scsi_multipath::{
     Action, Command, Contradiction, Disk, Event, Options, Rejection, Report, Summary, Survey, SurveyAction,
-    SurveyError, SurveyEvent, Unit,
+    SurveyError, SurveyEvent, TargetId, Unit,
 };
 
 use crate::device::Device;
@@ -85,7 +85,7 @@ impl Rig {
 
     pub(crate) fn found(&mut self, path: PathId, port: u16, unit: Unit) {
         self.ports.insert(path, port);
-        self.handle(Event::PathFound { path, node: None, unit: Box::new(unit) });
+        self.handle(Event::PathFound { path, node: None, target: TargetId(0), unit: Box::new(unit) });
     }
 
     pub(crate) fn fault(&mut self, path: u32, fault: Fault) {
@@ -107,6 +107,7 @@ impl Rig {
                         self.execute(path, command);
                     }
                 }
+                Action::Fence { .. } | Action::Unfence { .. } | Action::Manage { .. } => {}
                 Action::Finish(request, completion) => {
                     let before = self.finished.insert(request.tag, (completion, request.buffer));
                     assert!(before.is_none(), "a request finishes once");

@@ -79,7 +79,10 @@ impl Host {
             ..scsi_multipath::Options::default().head
         };
         let entry = self.disks.registry.find_or_create(unit.identity.name(), |_| Entry {
-            disk: Disk::new(unit.identity.clone(), scsi_multipath::Options { head }),
+            disk: Disk::new(
+                unit.identity.clone(),
+                scsi_multipath::Options { head, ..scsi_multipath::Options::default() },
+            ),
             geometry: None,
         });
         let disk = entry.expect("there are few disks").index().0;
@@ -92,7 +95,11 @@ impl Host {
         self.paths
             .insert(path, Path { nexus, lun, disk, standing: Standing::Member, in_flight: BTreeMap::new() });
         let before = self.nexuses[nexus as usize].paths.insert(lun, path);
-        self.tell_disk(scene, disk, Event::PathFound { path, node: None, unit });
+        self.tell_disk(
+            scene,
+            disk,
+            Event::PathFound { path, node: None, target: scsi_multipath::TargetId(0), unit },
+        );
         // Not earlier: a disk ends with its last path, and this one is there to stay.
         if let Some(before) = before {
             self.retire_path(scene, before);
@@ -178,6 +185,7 @@ impl Host {
         while let Some(action) = self.disks.get_mut(disk).and_then(|entry| entry.disk.poll_action()) {
             match action {
                 Action::Start { path, command } => self.start_command(scene, disk, path, command),
+                Action::Fence { .. } | Action::Unfence { .. } | Action::Manage { .. } => {}
                 Action::Finish(request, completion) => self.complete(scene, request, completion),
                 Action::Geometry(geometry) => self.disk_changed(scene, disk, geometry),
                 Action::Joined { .. } => {}
