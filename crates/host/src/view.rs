@@ -41,7 +41,7 @@ pub struct PathView {
 }
 
 /// From the moment a command went to the session to its ending, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
     pub p50_us: u64,
     pub p99_us: u64,
@@ -54,7 +54,7 @@ pub struct NexusView<'a> {
     pub portal: SocketAddr,
     /// None while the portal is only asked for its targets.
     pub target: Option<&'a str>,
-    /// `connecting`, `login`, `survey`, `up`, `waiting`, `logout`, `done`.
+    /// `connecting`, `login`, `fencing`, `survey`, `up`, `waiting`, `logout`, `done`.
     pub state: &'static str,
     /// It carries commands.
     pub is_up: bool,
@@ -85,11 +85,11 @@ impl Host {
             in_flight: found.in_flight.len(),
             completed: found.completed,
             failed: found.failed,
-            latency: Latency {
-                p50_us: found.latency.value_at_quantile(0.5),
-                p99_us: found.latency.value_at_quantile(0.99),
-                max_us: found.latency.max(),
-            },
+            latency: found.latency.as_ref().map_or(Latency::default(), |latency| Latency {
+                p50_us: latency.value_at_quantile(0.5),
+                p99_us: latency.value_at_quantile(0.99),
+                max_us: latency.max(),
+            }),
         })
     }
 
