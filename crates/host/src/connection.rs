@@ -65,6 +65,7 @@ impl Host {
             backoff: Backoff::new(seed),
             loss: Loss::Broken,
             debts: Vec::new(),
+            abandoned: None,
             route: None,
             way: Way::Own,
             fence_at: None,
@@ -419,7 +420,7 @@ impl Host {
         if link.login_is_out {
             // The target may have begun to end the old session, and the next login may be answered while it still
             // does: that one's answer alone proves nothing any more.
-            nexus.debts.iter_mut().for_each(|debt| debt.abandoned = true);
+            nexus.abandoned = Some(nexus.logins);
         }
         let is_on_detour = nexus.is_on_detour();
         let logging_out = matches!(link.stage, Stage::LoggingOut);

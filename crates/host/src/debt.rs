@@ -13,8 +13,6 @@ pub(crate) struct Debt {
     pub(crate) session: u64,
     /// The target portal group that the session was with.
     pub(crate) group: Option<u16>,
-    /// A login that was to pay it died before it was answered.
-    pub(crate) abandoned: bool,
 }
 
 impl Debt {
@@ -29,7 +27,40 @@ impl Debt {
         self.session < session && same_group
     }
 
-    pub(crate) const fn proof(&self) -> Proof {
-        if self.abandoned { Proof::ReinstatedAgain } else { Proof::Reinstated }
+    /// What a login and a reset prove, given the last session that a login was to reinstate which died before it was
+    /// answered.
+    pub(crate) fn proof(&self, abandoned: Option<u64>) -> Proof {
+        if abandoned.is_some_and(|session| self.session <= session) {
+            Proof::ReinstatedAgain
+        } else {
+            Proof::Reinstated
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn debt(session: u64, group: Option<u16>) -> Debt {
+        Debt { path: PathId(1), lun: Lun::default(), session, group }
+    }
+
+    #[test]
+    fn only_a_later_session_with_the_same_portal_group_pays() {
+        assert!(debt(3, Some(1)).is_payable(4, Some(1)));
+        assert!(
+            !debt(3, Some(1)).is_payable(3, Some(1)),
+            "what is to be fenced may still be on its way on it"
+        );
+        assert!(!debt(3, Some(1)).is_payable(4, Some(2)), "another group is another nexus");
+        assert!(debt(0, None).is_payable(1, Some(2)));
+    }
+
+    #[test]
+    fn a_login_without_an_answer_taints_the_sessions_before_it_and_no_later_one() {
+        assert_eq!(debt(3, None).proof(None), Proof::Reinstated);
+        assert_eq!(debt(3, None).proof(Some(3)), Proof::ReinstatedAgain);
+        assert_eq!(debt(4, None).proof(Some(3)), Proof::Reinstated);
     }
 }

@@ -65,8 +65,6 @@ pub(crate) struct Path {
     pub(crate) group: Option<u16>,
     pub(crate) standing: Standing,
     pub(crate) claim: Claim,
-    /// A login that was to reinstate the nexus died before it was answered, before this process began.
-    pub(crate) abandoned: bool,
     /// Commands that the session holds and when it was given them, oldest first.
     pub(crate) in_flight: VecDeque<(CommandId, Instant)>,
     pub(crate) completed: u64,
@@ -427,7 +425,6 @@ impl Path {
             group: None,
             standing: Standing::Removed,
             claim: Claim::None,
-            abandoned: false,
             in_flight: VecDeque::new(),
             completed: 0,
             failed: 0,

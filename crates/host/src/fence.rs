@@ -46,10 +46,10 @@ impl Host {
         }
         found.claim = Claim::Owed;
         let (index, lun, session) = (found.nexus, found.lun, found.session);
-        let (group, abandoned) = (found.group, found.abandoned);
+        let group = found.group;
         let nexus = &mut self.nexuses[index as usize];
         let is_first = !nexus.owes();
-        nexus.debts.push(Debt { path, lun, session, group, abandoned });
+        nexus.debts.push(Debt { path, lun, session, group });
         if nexus.is_logged_in() && !nexus.is_on_detour() && nexus.logins == session {
             // What is to be fenced may still be on its way on it.
             let reason = format!("the session is ended to fence path {path}");
@@ -200,6 +200,7 @@ impl Host {
     /// A logical unit that was reset on this session shows its identity.
     pub(crate) fn pay_debts(&mut self, index: u32, lun: Lun, identity: &Identity) {
         let nexus = &self.nexuses[index as usize];
+        let abandoned = nexus.abandoned;
         let owed: Vec<Debt> = nexus.payable().filter(|debt| debt.lun == lun).copied().collect();
         for debt in owed {
             let Some(disk) = self.paths.get(&debt.path).map(|found| found.disk) else { continue };
@@ -207,7 +208,7 @@ impl Host {
                 continue;
             }
             self.nexuses[index as usize].debts.retain(|other| other.path != debt.path);
-            let (path, proof) = (debt.path, debt.proof());
+            let (path, proof) = (debt.path, debt.proof(abandoned));
             if let Some(found) = self.paths.get_mut(&path) {
                 found.claim = Claim::None;
             }

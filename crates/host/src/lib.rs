@@ -20,6 +20,8 @@ mod nexus;
 mod route;
 pub mod state;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod view;
 

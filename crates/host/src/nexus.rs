@@ -50,6 +50,8 @@ pub(crate) struct Nexus {
     pub(crate) loss: Loss,
     /// The paths that are to be fenced.
     pub(crate) debts: Vec<Debt>,
+    /// The last of the sessions that a login was to reinstate which died before it was answered.
+    pub(crate) abandoned: Option<u64>,
     /// The tries to pay them; none while nothing is owed.
     pub(crate) route: Option<Route>,
     /// The portal of the connection, or of the next one.

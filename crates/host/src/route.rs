@@ -56,9 +56,10 @@ impl Route {
     /// Where to go next, given the siblings that are known now.
     pub(crate) fn next(&mut self, siblings: &[Sibling]) -> Leg {
         if let Some(half) = self.rest.take() {
-            self.round += 1;
             let after_a_pause = half == Half::Sibling && siblings.is_empty();
-            return Leg { way: self.way(half, siblings), after_a_pause };
+            let way = self.way(half, siblings);
+            self.round += 1;
+            return Leg { way, after_a_pause };
         }
         let after_a_pause = !std::mem::take(&mut self.is_fresh);
         // Whoever was silent once is likely to stay so, and a sibling that answers has the controller's ear.
