@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     LostLate,
     NotSent,
     Aborted,
+    /// The target says that it cannot tell.
+    TargetFailure,
 }
 
 /// Who fences a path when the disk asks for it.
@@ -208,6 +210,7 @@ impl Rig {
             }
             Some(Fault::NotSent) => Ending::NotSent,
             Some(Fault::Aborted) => Ending::Aborted,
+            Some(Fault::TargetFailure) => Ending::TargetFailure,
         };
         self.disk.handle(self.now, Event::Ended(command, ending));
     }
