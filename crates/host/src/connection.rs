@@ -259,7 +259,7 @@ impl Host {
                 Issuer::Survey => self.survey_answered(index, command, ending),
             },
             initiator::Action::LoggedIn(logged_in) => {
-                self.logged_in(index, logged_in.target_portal_group_tag)
+                self.logged_in(index, logged_in.target_portal_group_tag);
             }
             initiator::Action::LoginFailed(error) => self.login_failed(index, &error),
             initiator::Action::Discovered(records) => self.discovered(index, records),

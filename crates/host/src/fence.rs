@@ -12,7 +12,7 @@ use iscsi::initiator::{self, TASK_MANAGEMENT_MAX, TaskManagement, TaskManagement
 use iscsi::pdu::TaskManagementResponseCode;
 use multipath::{HeadIndex, PathId};
 use scsi::Lun;
-use scsi_multipath::{Disk, Event, Function, Identity, Managed};
+use scsi_multipath::{Disk, Event, Function, Identity, Managed, Proof};
 
 use crate::agenda::Source;
 use crate::debt::Debt;
@@ -210,7 +210,10 @@ impl Host {
             self.nexuses[index as usize].debts.retain(|other| other.path != debt.path);
             let (path, proof) = (debt.path, debt.proof(abandoned));
             if let Some(found) = self.paths.get_mut(&path) {
-                found.claim = Claim::None;
+                found.claim = match proof {
+                    Proof::Reinstated => Claim::None,
+                    Proof::ReinstatedAgain => Claim::Told,
+                };
             }
             self.forget_idle_path(path);
             self.trace(|| Trace::Fenced { path, proof });

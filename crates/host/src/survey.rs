@@ -49,7 +49,7 @@ impl Host {
             // What is going on now may have passed it already.
             Some(Stage::Survey { .. }) => self.survey_later(index),
             Some(Stage::Login | Stage::Reset | Stage::LoggingOut) | None => {
-                self.nexuses[index as usize].survey_at = None
+                self.nexuses[index as usize].survey_at = None;
             }
         }
     }

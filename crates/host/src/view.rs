@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use block::Geometry;
+use hdrhistogram::Histogram;
 use multipath::{HeadIndex, PathId};
 use scsi::Lun;
 use scsi_multipath::{Disk, Name};
@@ -85,11 +86,7 @@ impl Host {
             in_flight: found.in_flight.len(),
             completed: found.completed,
             failed: found.failed,
-            latency: found.latency.as_ref().map_or(Latency::default(), |latency| Latency {
-                p50_us: latency.value_at_quantile(0.5),
-                p99_us: latency.value_at_quantile(0.99),
-                max_us: latency.max(),
-            }),
+            latency: found.latency.as_ref().map(latency_of).unwrap_or_default(),
         })
     }
 
@@ -118,6 +115,14 @@ impl Host {
     #[must_use]
     pub const fn answered(&self) -> u64 {
         self.answered
+    }
+}
+
+fn latency_of(histogram: &Histogram<u32>) -> Latency {
+    Latency {
+        p50_us: histogram.value_at_quantile(0.5),
+        p99_us: histogram.value_at_quantile(0.99),
+        max_us: histogram.max(),
     }
 }
 
