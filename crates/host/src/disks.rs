@@ -65,6 +65,8 @@ pub(crate) struct Path {
     pub(crate) group: Option<u16>,
     pub(crate) standing: Standing,
     pub(crate) claim: Claim,
+    /// It was left by a process before this one, or by a disk before this one.
+    pub(crate) is_heir: bool,
     /// Commands that the session holds and when it was given them, oldest first.
     pub(crate) in_flight: VecDeque<(CommandId, Instant)>,
     pub(crate) completed: u64,
@@ -87,6 +89,8 @@ pub(crate) enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
     None,
+    /// It was told that something may be left of it, and has not said yet what it wants.
+    Offered,
     /// A proof that nothing that was sent on it can take effect any more.
     Owed,
     /// It was told what could be proved, and may wait for more: until it says that it does not.
@@ -116,6 +120,7 @@ impl Host {
             self.notice(Severity::Info, NoticeKind::Other, text);
             return;
         }
+        let Some(unit) = self.may_join(nexus, lun, unit) else { return };
         let path = PathId(self.path_ids);
         let Some(device) = self.device(path, &unit) else {
             self.notice(
@@ -128,8 +133,8 @@ impl Host {
         let facts = Facts::of(&unit);
         let entry =
             self.disks.registry.find_or_create(&identity, |_| Entry { device, facts, geometry: None });
-        let disk = match entry {
-            Ok(entry) => entry.index().0,
+        let (disk, is_new) = match entry {
+            Ok(entry) => (entry.index().0, matches!(entry, multipath::Entry::Created(_))),
             Err(full) => {
                 self.notice(Severity::Error, NoticeKind::Other, format!("{identity} is not served: {full}"));
                 return;
@@ -140,6 +145,9 @@ impl Host {
             return;
         }
         self.path_ids += 1;
+        if is_new {
+            self.bequeath(disk);
+        }
         let port_group = unit.port.group;
         let place = nexus;
         let nexus = &mut self.nexuses[place as usize];
@@ -359,20 +367,21 @@ impl Host {
 
     fn disk_gone(&mut self, disk: u32) {
         let name = self.disk_name(disk);
+        self.drop_claims(disk, &name);
         self.disks.registry.remove(HeadIndex(disk));
-        self.drop_claims(disk);
         self.timers.forget(Source::Disk(disk));
         self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
         self.notice(Severity::Info, NoticeKind::Other, format!("{name}: removed"));
     }
 
     /// Nobody is left to be told of a fence. What it was about is still open.
-    fn drop_claims(&mut self, disk: u32) {
+    fn drop_claims(&mut self, disk: u32, identity: &str) {
         let is_claimed = |(_, path): &(&PathId, &Path)| path.disk == disk && path.claim != Claim::None;
         let claimed: Vec<PathId> = self.paths.iter().filter(is_claimed).map(|(id, _)| *id).collect();
         for path in claimed {
             self.left_open = true;
-            self.unfence(path);
+            self.leave_unit(path, identity);
+            self.release(path);
         }
     }
 
@@ -380,6 +389,14 @@ impl Host {
         let disks: Vec<u32> = self.disks.registry.iter().map(|(index, _, _)| index.0).collect();
         for disk in disks {
             self.tell_disk(disk, Event::Shutdown);
+        }
+    }
+
+    pub(crate) fn waive(&mut self, disk: Option<u32>) {
+        let all = self.disks.registry.iter().map(|(index, _, _)| index.0);
+        let disks: Vec<u32> = all.filter(|index| disk.is_none_or(|disk| disk == *index)).collect();
+        for disk in disks {
+            self.tell_disk(disk, Event::Waive);
         }
     }
 
@@ -427,6 +444,7 @@ impl Path {
             group: None,
             standing: Standing::Removed,
             claim: Claim::None,
+            is_heir: false,
             in_flight: VecDeque::new(),
             completed: 0,
             failed: 0,

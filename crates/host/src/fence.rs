@@ -41,7 +41,7 @@ impl Host {
             debug_assert!(false, "a path is known as long as its disk may want it fenced");
             return;
         };
-        if found.claim == Claim::Owed {
+        if !matches!(found.claim, Claim::None | Claim::Offered) {
             return;
         }
         found.claim = Claim::Owed;
@@ -63,6 +63,12 @@ impl Host {
 
     /// The disk does without the proof.
     pub(crate) fn unfence(&mut self, path: PathId) {
+        self.forget_unit(path);
+        self.release(path);
+    }
+
+    /// Nothing is done any more to fence a path.
+    pub(crate) fn release(&mut self, path: PathId) {
         let Some(found) = self.paths.get_mut(&path) else { return };
         found.claim = Claim::None;
         let index = found.nexus;
@@ -97,7 +103,7 @@ impl Host {
         match link.end_task(id) {
             Some(TaskPurpose::Disk(path, function)) => self.managed(path, function, ending),
             Some(TaskPurpose::Fence(lun)) => self.reset_ended(index, lun, ending),
-            None => {}
+            Some(TaskPurpose::Sweep) | None => {}
         }
     }
 
@@ -152,6 +158,7 @@ impl Host {
             TaskManagementEnding::Lost => return,
             TaskManagementEnding::Answered(TaskManagementResponseCode::Complete) => {
                 link.resets.insert(lun, Reset::Done);
+                self.sweep_surveys(index, lun);
             }
             _ => {
                 link.resets.remove(&lun);
@@ -159,6 +166,23 @@ impl Host {
             }
         }
         self.resets_over(index);
+    }
+
+    /// A reset has ended the commands of every nexus, and unless TAS is set nobody says so (SAM, command termination
+    /// by another I_T nexus). Disks see to theirs; a survey would wait for its questions until they time out.
+    fn sweep_surveys(&mut self, index: u32, lun: Lun) {
+        let now = self.now;
+        let target = self.nexuses[index as usize].target;
+        for (other, nexus) in (0..).zip(&mut self.nexuses) {
+            let is_elsewhere = other != index && nexus.target == target;
+            let Some(link) = nexus.link_mut().filter(|_| is_elsewhere) else { continue };
+            if matches!(link.stage, Stage::Survey { .. }) {
+                let id = link.take_task(TaskPurpose::Sweep);
+                let function = TaskManagement::AbortTaskSet(lun);
+                link.session.handle(now, initiator::Event::TaskManagement { id, function });
+                self.touched.add(Source::Nexus(other));
+            }
+        }
     }
 
     /// Goes on when no reset is out: with those that had to wait, or with a look at what was reset.
@@ -209,6 +233,9 @@ impl Host {
             }
             self.nexuses[index as usize].debts.retain(|other| other.path != debt.path);
             let (path, proof) = (debt.path, debt.proof(abandoned));
+            if proof == Proof::Reinstated {
+                self.forget_unit(path);
+            }
             if let Some(found) = self.paths.get_mut(&path) {
                 found.claim = match proof {
                     Proof::Reinstated => Claim::None,
@@ -304,8 +331,8 @@ impl Host {
         nexus.way = Way::Own;
         let until = if nexus.owes() { self.now + nexus.backoff.pause() } else { self.now };
         nexus.phase = match self.life {
-            Life::Open | Life::EndingDisks => Phase::Waiting { until },
-            Life::EndingSessions | Life::Ended => Phase::Ended,
+            Life::Open | Life::EndingDisks if !nexus.has_nothing_to_do() => Phase::Waiting { until },
+            _ => Phase::Ended,
         };
         self.timers.forget(Source::Nexus(index));
         self.arm_nexus(index);

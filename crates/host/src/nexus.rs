@@ -12,6 +12,7 @@ use scsi_multipath::{Context, Function, Survey, TargetId};
 use crate::backoff::Backoff;
 use crate::debt::Debt;
 use crate::event::Loss;
+use crate::memory::Recorded;
 use crate::route::{Route, Way};
 
 /// What a nexus is for.
@@ -40,6 +41,14 @@ pub(crate) struct Nexus {
     pub(crate) purpose: Purpose,
     pub(crate) target: TargetId,
     pub(crate) isid: [u8; 6],
+    /// Whose nexus it is, if not that of the host's initiator name.
+    pub(crate) initiator: Option<String>,
+    /// It was left by a process before this one and nobody asked for it here: it is fenced, and ends.
+    pub(crate) is_stray: bool,
+    /// What was, or may have been, written to through it: by LUN and identity.
+    pub(crate) units: BTreeMap<(Lun, String), Recorded>,
+    /// The last session did not end in order.
+    pub(crate) was_not_logged_out: bool,
     /// The target portal group of the portal, once the target has said it.
     pub(crate) group: Option<u16>,
     /// Where the target sent us for now (RFC 7143, 11.13.5: target moved).
@@ -120,6 +129,8 @@ pub(crate) struct Task {
 pub(crate) enum TaskPurpose {
     /// To pay a debt.
     Fence(Lun),
+    /// So that nobody waits for commands that a reset has ended.
+    Sweep,
     /// A disk wants it.
     Disk(PathId, Function),
 }
@@ -205,6 +216,11 @@ impl Nexus {
         matches!(&self.phase, Phase::Open(link) if matches!(link.stage, Stage::Up))
     }
 
+    /// It was only to be fenced, and is.
+    pub(crate) fn has_nothing_to_do(&self) -> bool {
+        self.is_stray && !self.owes()
+    }
+
     pub(crate) const fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
     }
@@ -217,7 +233,19 @@ impl Nexus {
 
     /// The session that stands is only there to pay debts.
     pub(crate) fn is_on_detour(&self) -> bool {
-        self.way != Way::Own
+        self.way != Way::Own || self.is_stray
+    }
+
+    /// Something is to be fenced, or may be.
+    pub(crate) fn is_left(&self) -> bool {
+        self.owes() || self.units.values().any(|it| matches!(it, Recorded::Left { .. } | Recorded::Claimed))
+    }
+
+    /// A login died before it was answered, and what it was to end may not have ended since.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.is_some_and(|session| {
+            session >= self.logins || self.is_left() || self.debts.iter().any(|debt| debt.session <= session)
+        })
     }
 
     pub(crate) fn owes(&self) -> bool {

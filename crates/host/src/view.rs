@@ -102,7 +102,7 @@ impl Host {
     /// Every portal has had its first answer, or failed for the first time.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.nexuses.iter().all(|nexus| nexus.settled)
+        !self.memory.holds_paths() && self.nexuses.iter().all(|nexus| nexus.settled)
     }
 
     /// How many disks can be served.

@@ -103,7 +103,8 @@ impl Host {
             }
             Action::Notice(notice) => scene.note(Part::Nexus, [6, 0, 0], || notice.text),
             Action::Trace(trace) => self.watch(scene, trace),
-            Action::Ended { .. } => {}
+            // Nothing comes after this process.
+            Action::Persist(_) | Action::Ended { .. } => {}
         }
     }
 
@@ -204,5 +205,6 @@ fn options(plan: &Plan) -> Options {
         filter: Filter::default(),
         salt: plan.seed.to_be_bytes().to_vec(),
         seed: plan.seed,
+        inherited: None,
     }
 }
