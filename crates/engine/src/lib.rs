@@ -7,6 +7,7 @@ mod array_server;
 mod backoff;
 pub mod config;
 mod shard;
+pub mod state_folder;
 pub mod status;
 mod stream;
 mod timers;
