@@ -158,7 +158,8 @@ impl Reply {
 pub enum Ending {
     /// The device server answered.
     Reply(Reply),
-    /// Not a byte of it left this side: it was certainly not executed.
+    /// Not a byte of it left this side, or not a byte of the data that it needs: it was certainly not executed, and
+    /// will not be.
     NotSent,
     /// It was sent and the nexus was lost before an answer: it may or may not have been, or be yet, executed.
     Lost,
