@@ -10,6 +10,7 @@ mod query;
 mod render;
 mod run;
 mod signals;
+mod state;
 mod units;
 mod url;
 
