@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Show(Show),
     /// List the paths of a running smpath
     Paths(Query),
+    /// End the open fences of a disk on your word: no old write is left that could still be executed
+    Waive(Waive),
 }
 
 #[derive(Debug, Args)]
@@ -154,4 +156,15 @@ pub(crate) struct Show {
     pub disk: Option<String>,
     #[command(flatten)]
     pub query: Query,
+}
+
+/// Only if you know it: the sessions of the lost paths are gone at the target, or the target was restarted. If you are
+/// wrong, an old write can overwrite newer data.
+#[derive(Debug, Args)]
+pub(crate) struct Waive {
+    /// The disk: its identity or its beginning
+    pub disk: String,
+    /// Control socket of the process to tell
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
 }
