@@ -25,6 +25,14 @@ pub(crate) struct Entry {
     pub(crate) facts: Facts,
     /// Known once the first path joined.
     pub(crate) geometry: Option<Geometry>,
+    pub(crate) fences_proved: u64,
+    pub(crate) fences_waived: u64,
+}
+
+impl Entry {
+    const fn new(device: Device, facts: Facts) -> Self {
+        Self { device, facts, geometry: None, fences_proved: 0, fences_waived: 0 }
+    }
 }
 
 /// What a disk is called, from the first path that showed it.
@@ -131,8 +139,7 @@ impl Host {
             return;
         };
         let facts = Facts::of(&unit);
-        let entry =
-            self.disks.registry.find_or_create(&identity, |_| Entry { device, facts, geometry: None });
+        let entry = self.disks.registry.find_or_create(&identity, |_| Entry::new(device, facts));
         let (disk, is_new) = match entry {
             Ok(entry) => (entry.index().0, matches!(entry, multipath::Entry::Created(_))),
             Err(full) => {
@@ -304,6 +311,13 @@ impl Host {
             let text = format!("{}: {report}", self.disk_name(disk));
             self.notice(severity, NoticeKind::Other, text);
         }
+        if let Some(entry) = self.disks.get_mut(disk) {
+            match report {
+                Report::FenceProved { .. } => entry.fences_proved += 1,
+                Report::FenceWaived { .. } => entry.fences_waived += 1,
+                _ => {}
+            }
+        }
         if let Report::Rediscover { path } = report
             && let Some(nexus) = self.paths.get(&path).map(|path| path.nexus)
         {
@@ -427,7 +441,9 @@ const fn severity(report: &Report) -> Option<Severity> {
     match report {
         Report::PathJoined { .. } | Report::PathRefused { .. } | Report::PathRemoved { .. } => None,
         Report::CacheLost { .. } | Report::PathQuarantined { .. } => Some(Severity::Error),
-        Report::RequestFailed { .. } | Report::WeakName { .. } => Some(Severity::Warning),
+        Report::RequestFailed { .. } | Report::WeakName { .. } | Report::FenceWaived { .. } => {
+            Some(Severity::Warning)
+        }
         _ => Some(Severity::Info),
     }
 }
