@@ -484,8 +484,8 @@ impl Host {
                 self.command_ended(command, ending);
             }
         }
-        for task in link.tasks {
-            if let TaskPurpose::Disk(path, function) = task.purpose {
+        for purpose in link.tasks.lost() {
+            if let TaskPurpose::Disk(path, function) = purpose {
                 self.managed(path, function, TaskManagementEnding::Lost);
             }
         }

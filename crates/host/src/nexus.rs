@@ -1,10 +1,10 @@
 //! One nexus: who it is with, how far its session has come, and what is behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use clock::{Duration, Instant};
-use iscsi::initiator::Session;
+use iscsi::initiator::{self, Session, TASK_MANAGEMENT_MAX, TaskManagement};
 use multipath::PathId;
 use scsi::Lun;
 use scsi_multipath::{Context, Function, Survey, TargetId};
@@ -103,11 +103,18 @@ pub(crate) struct Link {
     pub(crate) login_is_out: bool,
     /// The target portal group that the session is with.
     pub(crate) group: Option<u16>,
-    /// Logical units that were reset on this session, or are being reset.
+    /// Logical units that were reset on this session, or are to be.
     pub(crate) resets: BTreeMap<Lun, Reset>,
-    /// Task management functions that are out.
-    pub(crate) tasks: Vec<Task>,
-    pub(crate) next_task: u64,
+    pub(crate) tasks: Tasks,
+}
+
+/// The task management functions of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    out: Vec<Task>,
+    /// Those that wait until there is room for them.
+    waiting: VecDeque<(TaskPurpose, TaskManagement)>,
+    next_id: u64,
 }
 
 /// How far the reset of a logical unit has come.
@@ -120,9 +127,9 @@ pub(crate) enum Reset {
 
 /// A task management function that is out, and whom its answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Task {
-    pub(crate) id: u64,
-    pub(crate) purpose: TaskPurpose,
+struct Task {
+    id: u64,
+    purpose: TaskPurpose,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,18 +178,53 @@ pub(crate) struct Sightings {
 
 impl Link {
     /// A session that logs in.
-    pub(crate) const fn new(session: Session<Context>) -> Self {
+    pub(crate) fn new(session: Session<Context>) -> Self {
         Self {
             session,
             stage: Stage::Login,
             login_is_out: false,
             group: None,
             resets: BTreeMap::new(),
-            tasks: Vec::new(),
-            next_task: 0,
+            tasks: Tasks::default(),
+        }
+    }
+
+    /// Sends a task management function, now or as soon as there is room for it.
+    pub(crate) fn manage(&mut self, now: Instant, purpose: TaskPurpose, function: TaskManagement) {
+        self.tasks.waiting.push_back((purpose, function));
+        self.send_tasks(now);
+    }
+
+    /// Whom the answer to a function is for; with it there is room for another one.
+    pub(crate) fn end_task(&mut self, now: Instant, id: u64) -> Option<TaskPurpose> {
+        let place = self.tasks.out.iter().position(|task| task.id == id)?;
+        let task = self.tasks.out.swap_remove(place);
+        self.send_tasks(now);
+        Some(task.purpose)
+    }
+
+    fn send_tasks(&mut self, now: Instant) {
+        while self.tasks.out.len() < TASKS_MAX
+            && let Some((purpose, function)) = self.tasks.waiting.pop_front()
+        {
+            self.tasks.next_id += 1;
+            let id = self.tasks.next_id;
+            self.tasks.out.push(Task { id, purpose });
+            self.session.handle(now, initiator::Event::TaskManagement { id, function });
         }
     }
 }
+
+impl Tasks {
+    /// Whom nobody answers any more: the session is over.
+    pub(crate) fn lost(self) -> impl Iterator<Item = TaskPurpose> {
+        let out = self.out.into_iter().map(|task| task.purpose);
+        out.chain(self.waiting.into_iter().map(|(purpose, _)| purpose))
+    }
+}
+
+/// Functions of ours that are out at once on one session. The rest of what it takes is left to its own ABORT TASKs.
+const TASKS_MAX: usize = TASK_MANAGEMENT_MAX / 2;
 
 impl Nexus {
     /// As people read it: `iqn.… at 10.0.0.1:3260`.

@@ -103,8 +103,9 @@ impl Host {
             }
             Action::Notice(notice) => scene.note(Part::Nexus, [6, 0, 0], || notice.text),
             Action::Trace(trace) => self.watch(scene, trace),
-            // Nothing comes after this process.
-            Action::Persist(_) | Action::Ended { .. } => {}
+            // No run kills this process yet: what it wants to be remembered counts as stored at once.
+            Action::Persist(_) => self.tell(scene, Event::Persisted),
+            Action::Ended { .. } => {}
         }
     }
 
@@ -205,6 +206,6 @@ fn options(plan: &Plan) -> Options {
         filter: Filter::default(),
         salt: plan.seed.to_be_bytes().to_vec(),
         seed: plan.seed,
-        inherited: None,
+        inherited: Some(::host::state::State::default()),
     }
 }
