@@ -106,8 +106,22 @@ impl Process {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        Self::start_in(program, arguments, &[])
+    }
+
+    /// With these variables in its environment as well.
+    pub(crate) fn start_in<I, S>(
+        program: impl AsRef<OsStr>,
+        arguments: I,
+        environment: &[(&str, String)],
+    ) -> Result<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
         let mut command = Command::new(&program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{:?} does not start", program.as_ref()))?;
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let readers = vec![

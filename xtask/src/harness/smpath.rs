@@ -28,6 +28,16 @@ pub(crate) fn smpath(arguments: &[&str], limit: Duration) -> Result<Finished> {
     run(binary()?, arguments, limit)
 }
 
+/// Whether a command of this build takes an option.
+pub(crate) fn takes(command: &str, option: &str) -> Result<bool> {
+    let help = smpath(&[command, "--help"], LIMIT)?;
+    // Every mention of it is followed by a space, a bracket or the end of the line.
+    Ok(help
+        .stdout
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '-')
+        .any(|word| word == option))
+}
+
 /// `smpath array`: the embedded array as a server of its own.
 #[derive(Debug)]
 pub(crate) struct Array {
@@ -58,10 +68,16 @@ impl Route {
 impl Array {
     /// Four portals, two on each controller.
     pub(crate) fn start(units: &[&str]) -> Result<Self> {
+        Self::start_with(units, &[])
+    }
+
+    /// With more of its own options.
+    pub(crate) fn start_with(units: &[&str], options: &[&str]) -> Result<Self> {
         let portals: Vec<SocketAddr> = (0..4).map(|_| free_address()).collect::<Result<_>>()?;
         let list = portals.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let mut arguments = vec!["array", "--portals", &list];
         arguments.extend(units.iter().flat_map(|unit| ["--lu", *unit]));
+        arguments.extend(options);
         let mut process = Process::start(binary()?, arguments)?;
         wait_until(LIMIT, "portal of smpath array", || {
             let listens = std::net::TcpStream::connect(portals[0]).is_ok();
