@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Serve the embedded array to any iSCSI initiator
     Array(Array),
+    /// Write and read back stamped blocks on any NBD disk; fail on any error or mismatch. Overwrites everything on it
+    Check(Check),
     /// List the disks of a running smpath
     List(Query),
     /// Show one disk of a running smpath: its facts, its paths and their state
@@ -117,6 +119,31 @@ pub(crate) struct Array {
     /// File with CHAP credentials that initiators must show (TOML: name, secret[, target_name, target_secret])
     #[arg(long, value_name = "FILE")]
     pub chap_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The server: nbd+unix:///PATH or nbd://ADDRESS:PORT
+    #[arg(value_name = "URI", value_parser = url::export)]
+    pub server: ExportAddress,
+    /// Name of the export; the server's default if not given
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub disk: String,
+    /// Everything on the disk may be overwritten
+    #[arg(long)]
+    pub overwrite: bool,
+    /// End after this time, such as 20s or 5m; without it, run until interrupted. Either way everything is read back
+    #[arg(long = "for", value_name = "TIME", value_parser = units::duration)]
+    pub duration: Option<Duration>,
+    /// When the server goes away, wait for its return and send again what was not acknowledged
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Makes the order of requests; the same seed draws the same
+    #[arg(long, value_name = "NUMBER", default_value_t = 0x5eed)]
+    pub seed: u64,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
