@@ -41,9 +41,20 @@ enum Server {
 
 impl Backend {
     pub(crate) fn start(kind: Kind, room: &Room, mebibytes: u64) -> Result<Self> {
+        Self::start_in(kind, room, mebibytes, &[])
+    }
+
+    /// tgtd gets these variables in its environment.
+    pub(crate) fn start_in(
+        kind: Kind,
+        room: &Room,
+        mebibytes: u64,
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
         match kind {
             Kind::Tgt => {
-                let tgt = Tgt::start(&room.zeroes("lu", mebibytes << 20)?, Provisioning::Thin)?;
+                let file = room.zeroes("lu", mebibytes << 20)?;
+                let tgt = Tgt::start_in(&file, Provisioning::Thin, environment)?;
                 Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
             }
             Kind::Array => {

@@ -6,6 +6,7 @@ pub(crate) mod fio;
 pub(crate) mod link;
 pub(crate) mod nbd;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod room;
 pub(crate) mod shim;
 pub(crate) mod smpath;

@@ -81,7 +81,6 @@ where
 {
     let mut process = Process::start(program, arguments)?;
     let status = process.wait(limit)?;
-    process.join_readers();
     Ok(Finished {
         command: process.command.clone(),
         status,
@@ -162,6 +161,8 @@ impl Process {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait()? {
+                // Its last words are in the pipes still.
+                self.join_readers();
                 return Ok(status);
             }
             if Instant::now() >= end {

@@ -55,11 +55,6 @@ impl Gate {
         Ok(())
     }
 
-    /// No further write gets stuck.
-    pub(crate) fn disarm(&self) {
-        (0..TOKENS).for_each(|token| self.remove("armed", token));
-    }
-
     /// How many are stuck now.
     pub(crate) fn stuck(&self) -> usize {
         self.count("stuck")

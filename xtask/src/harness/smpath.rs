@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use super::process::{Finished, Process, free_address, run, wait_until};
 use super::room::Room;
@@ -137,15 +138,20 @@ impl Disk {
     /// Serves the disk behind these paths, and waits until an NBD client can open it.
     pub(crate) fn start(room: &Room, arguments: &[String]) -> Result<Self> {
         let mut disk = Self::launch(room, arguments)?;
-        let uri = disk.uri.clone();
-        wait_until(LIMIT, "NBD export", || {
+        disk.wait_until_open(LIMIT)?;
+        Ok(disk)
+    }
+
+    /// Until an NBD client can open the disk.
+    pub(crate) fn wait_until_open(&mut self, limit: Duration) -> Result<()> {
+        let uri = self.uri.clone();
+        wait_until(limit, "NBD export", || {
             let opens =
                 run("nbdinfo", ["--size", &uri], LIMIT).is_ok_and(|finished| finished.status.success());
-            (opens || disk.process.has_ended()).then_some(())
+            (opens || self.process.has_ended()).then_some(())
         })
-        .with_context(|| disk.process.output())?;
-        disk.process.ensure_alive()?;
-        Ok(disk)
+        .with_context(|| self.process.output())?;
+        self.process.ensure_alive()
     }
 
     /// Starts it and looks no further.
@@ -178,6 +184,13 @@ impl Disk {
 
     pub(crate) fn log(&self) -> String {
         self.process.stderr()
+    }
+
+    /// SIGKILL: it ends in the middle of whatever it does.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait(LIMIT)?;
+        Ok(())
     }
 
     /// SIGTERM: it must end by itself, well, and take its socket away.

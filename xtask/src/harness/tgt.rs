@@ -43,7 +43,16 @@ pub(crate) struct Tgt {
 impl Tgt {
     /// Two portals and two targets over one file: four paths to one logical unit.
     pub(crate) fn start(file: &Path, provisioning: Provisioning) -> Result<Self> {
-        let mut tgt = Self::empty(2)?;
+        Self::start_in(file, provisioning, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn start_in(
+        file: &Path,
+        provisioning: Provisioning,
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
+        let mut tgt = Self::empty_in(2, environment)?;
         tgt.add_target("one", file, "shared01", provisioning)?;
         tgt.add_target("two", file, "shared01", provisioning)?;
         Ok(tgt)
