@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::config::{Digests, ExportAddress};
 use engine::{NoPath, Policy};
 
@@ -119,6 +119,39 @@ pub(crate) struct Array {
     /// File with CHAP credentials that initiators must show (TOML: name, secret[, target_name, target_secret])
     #[arg(long, value_name = "FILE")]
     pub chap_file: Option<PathBuf>,
+    /// What a login that replaces a session, and a LOGICAL UNIT RESET, are worth: for tests of initiators
+    #[arg(long, value_name = "PROFILE", default_value = "honest")]
+    pub profile: Profile,
+    /// Keep a write that begins with GHOST-OF-A-WRITE in the back end for this time before it is executed, the first
+    /// time that its block is written so; aborts and resets cannot recall it
+    #[arg(long, value_name = "TIME", value_parser = units::duration, conflicts_with = "stick_one_in")]
+    pub stick_marked: Option<Duration>,
+    /// The same for one write in N, whatever is in it
+    #[arg(long, value_name = "N:TIME", value_parser = units::count_and_time)]
+    pub stick_one_in: Option<(u64, Duration)>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Profile {
+    /// Both are answered when nothing that they end can change the medium any more
+    Honest,
+    /// The login is answered at once, the reset is honest: as tgt and SPDK do
+    AnswersAtOnce,
+    /// Both are answered at once: nobody can keep data safe by asking such a target
+    LyingReset,
+    /// Two honest controllers that know nothing of each other's commands, over one medium
+    Gateways,
+}
+
+impl From<Profile> for engine::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Honest => Self::Honest,
+            Profile::AnswersAtOnce => Self::AnswersAtOnce,
+            Profile::LyingReset => Self::LyingReset,
+            Profile::Gateways => Self::Gateways,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -90,6 +90,7 @@ fn start_array(size: u64) -> Result<ArrayHandle> {
         target_name: String::from("iqn.2026-11.org.smpath:demo"),
         units: vec![unit],
         chap: None,
+        behaviour: engine::Behaviour::default(),
     };
     Ok(ArrayHandle::start(&config)?)
 }

@@ -64,6 +64,19 @@ impl Backend {
         }
     }
 
+    /// The same, but of one target whatever the kind, so that all paths are alike.
+    pub(crate) fn of_one_target(kind: Kind, room: &Room, mebibytes: u64) -> Result<Self> {
+        match kind {
+            Kind::Tgt => {
+                let mut tgt = Tgt::empty(4)?;
+                let file = room.zeroes("lu", mebibytes << 20)?;
+                tgt.add_target("one", &file, "shared01", Provisioning::Full)?;
+                Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
+            }
+            Kind::Array => Self::start(kind, room, mebibytes),
+        }
+    }
+
     pub(crate) fn urls(&self) -> Vec<String> {
         self.routes.iter().map(Route::url).collect()
     }

@@ -81,11 +81,23 @@ impl Client {
         Ok(())
     }
 
-    /// The next completion; nothing but writes may be in flight.
+    /// Puts a read in flight.
+    pub(crate) fn send_read(&mut self, cookie: u64, offset: u64, length: usize) -> Result<()> {
+        self.stream.write_all(&request(READ, cookie, offset, u32::try_from(length)?))?;
+        Ok(())
+    }
+
+    /// The next completion. A read's data follow it: take them with [`Self::receive_data`].
     pub(crate) fn receive(&mut self) -> Result<Reply> {
         let reply: [u8; 16] = self.take()?;
         ensure!(be32(&reply[..4]) == SIMPLE_REPLY_MAGIC, "out of step: {reply:x?}");
         Ok(Reply { cookie: be64(&reply[8..]), error: be32(&reply[4..8]) })
+    }
+
+    /// What follows the completion of a read that went well.
+    pub(crate) fn receive_data(&mut self, into: &mut [u8]) -> Result<()> {
+        self.stream.read_exact(into)?;
+        Ok(())
     }
 
     /// One write, to its end.
@@ -98,11 +110,11 @@ impl Client {
 
     /// One read, to its end, while nothing else is in flight.
     pub(crate) fn read(&mut self, offset: u64, length: usize) -> Result<Vec<u8>> {
-        self.stream.write_all(&request(READ, 0, offset, u32::try_from(length)?))?;
+        self.send_read(0, offset, length)?;
         let reply = self.receive()?;
         ensure!(reply.error == 0, "the read at {offset} failed with error {}", reply.error);
         let mut data = vec![0; length];
-        self.stream.read_exact(&mut data)?;
+        self.receive_data(&mut data)?;
         Ok(data)
     }
 

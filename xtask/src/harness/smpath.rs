@@ -45,6 +45,8 @@ pub(crate) struct Array {
     process: Process,
     /// One for each path to its first logical unit.
     pub(crate) routes: Vec<Route>,
+    /// The first half belongs to one controller, the rest to the other.
+    pub(crate) portals: Vec<SocketAddr>,
 }
 
 /// One way to a logical unit: `iscsi://portal/target/lun`.
@@ -85,8 +87,8 @@ impl Array {
             (listens || process.has_ended()).then_some(())
         })?;
         process.ensure_alive()?;
-        let mut array = Self { process, routes: Vec::new() };
-        array.routes = discover(portals[0])?;
+        let mut array = Self { process, routes: Vec::new(), portals };
+        array.routes = discover(array.portals[0])?;
         ensure!(!array.routes.is_empty(), "smpath array shows no disk\n{}", array.process.output());
         Ok(array)
     }

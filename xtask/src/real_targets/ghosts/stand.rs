@@ -1,11 +1,11 @@
 //! What a ghost is made with: a target whose back end can be made to wait, two paths through links that can hold what
 //! they carry, and the program's disk over them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::super::disk::log_of;
-use super::{LIMIT, Scenario};
+use super::{HELD_AFTER, LANDING, LIMIT, Scenario};
 use crate::harness::link::{Link, Newcomers};
 use crate::harness::nbd::Client;
 use crate::harness::process::wait_until;
 use crate::harness::room::Room;
 use crate::harness::shim::Gate;
-use crate::harness::smpath::{Disk, Route};
+use crate::harness::smpath::{Array, Disk, Route};
 use crate::harness::tgt::{self, Provisioning, Tgt};
 
 const BYTES: u64 = 16 << 20;
@@ -34,13 +34,43 @@ const NEWER: u8 = b'N';
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Server {
     Tgt,
+    Array(Profile),
+}
+
+/// What `smpath array --profile` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Profile {
+    Honest,
+    AnswersAtOnce,
+    LyingReset,
+    Gateways,
+}
+
+pub(super) const SERVERS: [Server; 5] = [
+    Server::Tgt,
+    Server::Array(Profile::Honest),
+    Server::Array(Profile::AnswersAtOnce),
+    Server::Array(Profile::LyingReset),
+    Server::Array(Profile::Gateways),
+];
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Honest => "honest",
+            Self::AnswersAtOnce => "answers-at-once",
+            Self::LyingReset => "lying-reset",
+            Self::Gateways => "gateways",
+        }
+    }
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tgt => "tgt",
-        })
+        match self {
+            Self::Tgt => f.write_str("tgt"),
+            Self::Array(profile) => write!(f, "array {}", profile.name()),
+        }
     }
 }
 
@@ -48,53 +78,45 @@ impl Server {
     pub(super) const fn tools(self) -> &'static [&'static str] {
         match self {
             Self::Tgt => &["tgtd", "cc", "nbdinfo"],
+            Self::Array(_) => &["iscsi-ls", "nbdinfo"],
         }
     }
 
-    pub(super) const fn can_play(self, _scenario: Scenario) -> bool {
-        match self {
-            Self::Tgt => true,
+    /// What it is good for: where it does not differ from another one it need not be asked again.
+    pub(super) const fn can_play(self, scenario: Scenario) -> bool {
+        match (self, scenario) {
+            (Self::Tgt, _) => true,
+            (Self::Array(Profile::Gateways), _) => matches!(scenario, Scenario::TwoTargets),
+            (Self::Array(Profile::Honest), _) => !matches!(scenario, Scenario::TwoTargets),
+            (Self::Array(Profile::AnswersAtOnce | Profile::LyingReset), _) => {
+                matches!(scenario, Scenario::StuckAndCut | Scenario::StuckAndReset)
+            }
         }
     }
 
     /// Whether what it answers can be relied on at all.
     pub(super) const fn can_be_fenced(self) -> bool {
-        match self {
-            Self::Tgt => true,
-        }
+        !matches!(self, Self::Array(Profile::LyingReset))
     }
 }
 
 /// How the back end is made to wait.
 #[derive(Debug)]
-pub(super) enum Stick {
+enum Stick {
+    /// As long as we like.
     Gate(Gate),
+    /// The array lets go by itself.
+    For(Duration),
 }
 
-impl Stick {
-    fn arm(&self, writes: usize) -> Result<()> {
-        match self {
-            Self::Gate(gate) => gate.arm(writes),
-        }
-    }
-
-    fn wait_until_stuck(&self, writes: usize) -> Result<()> {
-        match self {
-            Self::Gate(gate) => gate.wait_until_stuck(writes),
-        }
-    }
-
-    pub(super) fn release(&self) {
-        match self {
-            Self::Gate(gate) => gate.release(),
-        }
-    }
-
-    pub(super) fn wait_until_landed(&self, writes: usize) -> Result<()> {
-        match self {
-            Self::Gate(gate) => gate.wait_until_landed(writes),
-        }
-    }
+/// How long the array holds a write: longer than it takes to notice that a silent path is lost, where one is.
+fn stuck_time(scenario: Scenario) -> Duration {
+    Duration::from_secs(match scenario {
+        Scenario::StuckAndSilent => 8,
+        // Shorter than the time of the bounded fence that this case is played with.
+        Scenario::TwoTargets => 2,
+        _ => 3,
+    })
 }
 
 /// A write that was sent, on a connection of its own.
@@ -136,9 +158,11 @@ impl Pending {
 pub(super) struct Stand {
     room: Room,
     pub(super) links: Vec<Link>,
-    pub(super) stick: Stick,
+    stick: Stick,
     pub(super) disk: Disk,
     early_data: bool,
+    /// When the first copies were sent.
+    sent: Cell<Instant>,
     medium: PathBuf,
     // Last, so that it ends after the disk.
     pub(super) target: Target,
@@ -148,6 +172,8 @@ pub(super) struct Stand {
 #[derive(Debug)]
 pub(super) enum Target {
     Tgt(Tgt),
+    #[expect(dead_code, reason = "dropping an array ends its process")]
+    Array(Array),
 }
 
 impl Stand {
@@ -155,23 +181,8 @@ impl Stand {
         let room = Room::new()?;
         let medium = room.zeroes("lu", BYTES)?;
         let (target, routes, stick) = match server {
-            Server::Tgt => {
-                let gate = Gate::new(&room, MARKER)?;
-                let mut tgt = Tgt::empty_in(2, &gate.environment())?;
-                tgt.add_target("one", &medium, "ghost01", Provisioning::Full)?;
-                let mut second = 0;
-                if scenario == Scenario::TwoTargets {
-                    tgt.add_target("two", &medium, "ghost01", Provisioning::Full)?;
-                    second = 1;
-                }
-                let route = |portal: usize, target: usize| Route {
-                    portal: tgt.portals[portal],
-                    target: tgt.targets[target].clone(),
-                    lun: tgt::LUN,
-                };
-                let routes = vec![route(0, 0), route(1, second)];
-                (Target::Tgt(tgt), routes, Stick::Gate(gate))
-            }
+            Server::Tgt => tgt_of(scenario, &room, &medium)?,
+            Server::Array(profile) => array_of(scenario, profile, &medium)?,
         };
         let mut links = Vec::new();
         // One path takes all writes, so that several that are late are late on one connection.
@@ -184,7 +195,8 @@ impl Stand {
         arguments.extend_from_slice(options);
         let disk = Disk::start(&room, &arguments)?;
         let early_data = !options.iter().any(|option| option == "--early-data");
-        let stand = Self { room, links, stick, disk, early_data, medium, target };
+        let stand =
+            Self { room, links, stick, disk, early_data, sent: Cell::new(Instant::now()), medium, target };
         stand.wait_until_usable(2)?;
         Ok(stand)
     }
@@ -207,14 +219,41 @@ impl Stand {
     /// Sends the first copies, and waits until the back end has them all; the path that they took.
     pub(super) fn stick_in_the_back_end(&self, writes: usize) -> Result<(usize, Vec<Pending>)> {
         let before: Vec<u64> = self.links.iter().map(Link::carried).collect();
-        self.stick.arm(writes)?;
-        let first = self.write_all_older(writes)?;
-        self.stick.wait_until_stuck(writes)?;
+        self.sent.set(Instant::now());
+        let first = match &self.stick {
+            Stick::Gate(gate) => {
+                gate.arm(writes)?;
+                let first = self.write_all_older(writes)?;
+                gate.wait_until_stuck(writes)?;
+                first
+            }
+            Stick::For(_) => {
+                let first = self.write_all_older(writes)?;
+                // On loopback they are in the back end long before that.
+                thread::sleep(HELD_AFTER / 4);
+                first
+            }
+        };
         let carried = self.links.iter().zip(before).map(|(link, before)| link.carried() - before);
         let busy = carried.enumerate().max_by_key(|(_, carried)| *carried);
         let (path, carried) = busy.context("a disk has paths")?;
         ensure!(carried >= (writes * BLOCK) as u64, "no path carried the write");
         Ok((path, first))
+    }
+
+    /// Lets the first copies go, and waits until they have reached the medium.
+    pub(super) fn let_go(&self, writes: usize) -> Result<()> {
+        match &self.stick {
+            Stick::Gate(gate) => {
+                gate.release();
+                gate.wait_until_landed(writes)
+            }
+            Stick::For(time) => {
+                let landed = self.sent.get() + *time + LANDING;
+                thread::sleep(landed.saturating_duration_since(Instant::now()));
+                Ok(())
+            }
+        }
     }
 
     /// Sends the first copies into links that keep them; the path that they took, which alone stays held.
@@ -274,6 +313,41 @@ impl Stand {
         }
         Ok(corrupt)
     }
+}
+
+/// Two portals of one group over one target, or over two targets that share the file.
+fn tgt_of(scenario: Scenario, room: &Room, medium: &Path) -> Result<(Target, Vec<Route>, Stick)> {
+    let gate = Gate::new(room, MARKER)?;
+    let mut tgt = Tgt::empty_in(2, &gate.environment())?;
+    tgt.add_target("one", medium, "ghost01", Provisioning::Full)?;
+    let mut second = 0;
+    if scenario == Scenario::TwoTargets {
+        tgt.add_target("two", medium, "ghost01", Provisioning::Full)?;
+        second = 1;
+    }
+    let route = |portal: usize, target: usize| Route {
+        portal: tgt.portals[portal],
+        target: tgt.targets[target].clone(),
+        lun: tgt::LUN,
+    };
+    let routes = vec![route(0, 0), route(1, second)];
+    Ok((Target::Tgt(tgt), routes, Stick::Gate(gate)))
+}
+
+/// Two ports of one controller, or one of each.
+fn array_of(scenario: Scenario, profile: Profile, medium: &Path) -> Result<(Target, Vec<Route>, Stick)> {
+    let time = stuck_time(scenario);
+    let unit = format!("size={BYTES},file={}", medium.display());
+    let stick = format!("{}s", time.as_secs());
+    let mut options = vec!["--profile", profile.name()];
+    if scenario.is_stuck_in_back_end() {
+        options.extend(["--stick-marked", &stick]);
+    }
+    let array = Array::start_with(&[&unit], &options)?;
+    let second = if scenario == Scenario::TwoTargets { 2 } else { 1 };
+    let route = |portal: usize| Route { portal: array.portals[portal], ..array.routes[0].clone() };
+    let routes = vec![route(0), route(second)];
+    Ok((Target::Array(array), routes, Stick::For(time)))
 }
 
 fn offsets(writes: usize) -> impl Iterator<Item = u64> {

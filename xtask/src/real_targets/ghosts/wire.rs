@@ -60,6 +60,7 @@ impl Stand {
     fn nexuses(&self) -> Result<usize> {
         match &self.target {
             Target::Tgt(tgt) => tgt.nexuses(0),
+            Target::Array(_) => anyhow::bail!("the array does not tell its sessions"),
         }
     }
 }
