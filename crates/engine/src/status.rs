@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+pub use host::Severity;
 use serde::{Deserialize, Serialize};
 
 /// Everything a shard knows, at one moment.
@@ -81,13 +82,6 @@ pub struct Notice {
     pub kind: NoticeKind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    Info,
-    Warning,
-    Error,
-}
-
 /// What a program may want to act on, apart from the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoticeKind {
@@ -110,6 +104,20 @@ pub enum NoticeKind {
         clean: bool,
     },
     Other,
+}
+
+impl From<host::Notice> for Notice {
+    fn from(notice: host::Notice) -> Self {
+        let kind = match notice.kind {
+            host::NoticeKind::DiskReady(identity) => NoticeKind::DiskReady(identity),
+            host::NoticeKind::PathUp => NoticeKind::PathUp,
+            host::NoticeKind::PathLost => NoticeKind::PathLost,
+            host::NoticeKind::PathFailed => NoticeKind::PathFailed,
+            host::NoticeKind::PortalFailed => NoticeKind::PortalFailed,
+            host::NoticeKind::Other => NoticeKind::Other,
+        };
+        Self { severity: notice.severity, text: notice.text, kind }
+    }
 }
 
 impl fmt::Display for Notice {

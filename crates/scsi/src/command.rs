@@ -162,8 +162,11 @@ pub enum Ending {
     NotSent,
     /// It was sent and the nexus was lost before an answer: it may or may not have been, or be yet, executed.
     Lost,
-    /// A task management function of ours ended it and the device server confirmed that.
+    /// Its time was over, ABORT TASK ended it, and the device server confirmed that.
     Aborted,
+    /// A task management function of ours that was about more than this command ended it, and the device server
+    /// confirmed that. Neither the command nor its path is to blame.
+    Cleared,
     /// The target answered that it could not execute it (RFC 7143, 11.4.3: target failure); fate unknown.
     TargetFailure,
 }

@@ -15,6 +15,7 @@ use std::time::Duration as StdDuration;
 
 use array::{Array, NexusId, PortId};
 use clock::Instant;
+use host::Timers;
 use iscsi::chap::{Credentials, Secret};
 use iscsi::name::Name;
 use iscsi::target::{Chap, Portal, Portals, Sessions, Target};
@@ -22,7 +23,6 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::ChapConfig;
-use crate::timers::Timers;
 
 pub use behaviour::{Behaviour, Profile, STUCK_MARKER, Sticking, Stuck};
 
@@ -338,7 +338,8 @@ impl Server {
         while !self.ended {
             let wait = if self.ready.is_empty() {
                 // epoll counts milliseconds: round up, or the last one is spent spinning.
-                self.timers.wait(self.now).map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
+                let wait = self.timers.next().map(|due| due.since(self.now));
+                wait.map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
             } else {
                 Some(StdDuration::ZERO)
             };

@@ -186,7 +186,7 @@ impl<C> Commands<C> {
     pub(super) fn end(&mut self, slot: Slot, ending: Ending) {
         self.stop_timer(slot);
         let entry = self.entry_mut(slot);
-        if ending == Ending::Aborted {
+        if matches!(ending, Ending::Aborted | Ending::Cleared) {
             entry.aborted = Some(entry.tag);
         }
         entry.ending = Some(ending);

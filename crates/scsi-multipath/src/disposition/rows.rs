@@ -33,6 +33,8 @@ pub fn disposition(class: CommandClass, ending: &Ending) -> Disposition {
         Ending::Lost => ambiguous(class, Failure::Transport).failing(PathEffect::Failed),
         // RFC 7143, 11.6.1: the task was ended and the device server confirmed it; parts may have been done.
         Ending::Aborted => once(class, failover(Failure::Aborted)),
+        // The same, and we did it for a reason of our own.
+        Ending::Cleared => once(class, retry(Duration::ZERO, u8::MAX, Then::Failover, Failure::Aborted)),
         // RFC 7143, 11.4.3: the target could not deliver a status.
         Ending::TargetFailure => ambiguous(class, Failure::Transport),
     }

@@ -190,7 +190,7 @@ fn endings() -> Vec<(String, Ending)> {
     }
     endings.push(("sense of no known format".to_string(), check(SenseData::new(&[0x00; 18]))));
     endings.extend(
-        [Ending::NotSent, Ending::Lost, Ending::Aborted, Ending::TargetFailure]
+        [Ending::NotSent, Ending::Lost, Ending::Aborted, Ending::Cleared, Ending::TargetFailure]
             .map(|ending| (format!("{ending:?}"), ending)),
     );
     endings
@@ -236,7 +236,7 @@ fn the_table_is_the_one_that_was_judged() {
 
 #[test]
 fn nothing_but_reads_and_absolute_writes_is_sent_again_after_an_unknown_outcome() {
-    for ending in [Ending::Lost, Ending::TargetFailure, Ending::Aborted] {
+    for ending in [Ending::Lost, Ending::TargetFailure, Ending::Aborted, Ending::Cleared] {
         for (_, class) in CLASSES {
             let fate = disposition(class, &ending).fate;
             let again = matches!(fate, Fate::Retry(_) | Fate::Failover(_) | Fate::Ambiguous(_));

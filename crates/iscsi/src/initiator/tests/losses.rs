@@ -257,7 +257,7 @@ fn a_logical_unit_reset_ends_what_was_sent_before_it() {
     assert_eq!(asked[0].function, TaskManagementFunction::LogicalUnitReset);
     let after = story.read(2, 4);
     answer(&mut story, &asked[0], Code::Complete);
-    assert_eq!(story.endings(), [(1, Ending::Aborted)]);
+    assert_eq!(story.endings(), [(1, Ending::Cleared)]);
     let [Action::TaskManagementEnded { id: 9, response }] = story.happened[..] else { panic!() };
     assert_eq!(response, TaskManagementEnding::Answered(Code::Complete));
     story.data_in(after, 0, 0, &[1; 4], true);

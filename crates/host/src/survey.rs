@@ -1,21 +1,57 @@
 //! Finding the logical units behind a nexus.
 
+use clock::Duration;
 use scsi::{Ending, Lun};
-use scsi_multipath::{Command, Rejection, SurveyAction, SurveyEvent};
+use scsi_multipath::{Command, Rejection, Survey, SurveyAction, SurveyEvent};
 
-use super::nexus::{Sightings, Stage};
-use super::{Shard, Source};
-use crate::status::{NoticeKind, Severity};
+use crate::agenda::Source;
+use crate::event::{NexusIndex, NoticeKind, Severity, Trace};
+use crate::host::Host;
+use crate::nexus::{Purpose, Sightings, Stage};
 
-impl Shard {
-    pub(super) fn survey_answered(&mut self, index: u32, command: Command, ending: Ending) {
+/// How long a logical unit that could not be used is left alone: a transition or a restart takes seconds.
+const SURVEY_AGAIN: Duration = Duration::from_secs(2);
+
+impl Host {
+    pub(crate) fn start_survey(&mut self, index: u32) {
+        let now = self.now;
+        let only = match &self.nexuses[index as usize].purpose {
+            Purpose::Target { lun, .. } => *lun,
+            Purpose::Discovery => return,
+        };
+        let luns = only.map_or_else(|| self.options.filter.luns.clone(), |lun| vec![lun]);
+        self.nexuses[index as usize].survey_at = None;
+        let Some(link) = self.nexuses[index as usize].link_mut() else { return };
+        let mut survey = Box::new(if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) });
+        survey.handle(now, SurveyEvent::Start);
+        link.stage = Stage::Survey { survey, sightings: Sightings::default() };
+        self.touched.add(Source::Nexus(index));
+    }
+
+    /// Something there could not be used, for a reason that may pass.
+    pub(crate) fn survey_later(&mut self, index: u32) {
+        self.nexuses[index as usize].survey_at = Some(self.now + SURVEY_AGAIN);
+        self.touched.add(Source::Nexus(index));
+    }
+
+    /// Not all that is there is known: look again. Paths that are known stay in use meanwhile.
+    pub(crate) fn survey_again(&mut self, index: u32) {
+        match self.nexuses[index as usize].stage_mut() {
+            Some(Stage::Up) => self.start_survey(index),
+            // What is going on now may have passed it already.
+            Some(Stage::Survey { .. }) => self.survey_later(index),
+            Some(Stage::Login | Stage::LoggingOut) | None => self.nexuses[index as usize].survey_at = None,
+        }
+    }
+
+    pub(crate) fn survey_answered(&mut self, index: u32, command: Command, ending: Ending) {
         let now = self.now;
         let Some(Stage::Survey { survey, .. }) = self.nexuses[index as usize].stage_mut() else { return };
         survey.handle(now, SurveyEvent::Ended(command, ending));
         self.touched.add(Source::Nexus(index));
     }
 
-    pub(super) fn drain_survey(&mut self, index: u32) {
+    pub(crate) fn drain_survey(&mut self, index: u32) {
         loop {
             let Some(Stage::Survey { survey, .. }) = self.nexuses[index as usize].stage_mut() else { return };
             let Some(action) = survey.poll_action() else { return };
@@ -61,6 +97,7 @@ impl Shard {
             return;
         }
         self.nexuses[index as usize].survey_over();
+        self.trace(|| Trace::Up { nexus: NexusIndex(index) });
         self.remove_vanished(index, &sightings);
         if !sightings.doubtful.is_empty() {
             self.survey_later(index);
@@ -68,7 +105,7 @@ impl Shard {
             let text = format!(
                 "{}: no logical unit that we could use; map one to the initiator name {}",
                 self.nexuses[index as usize].name(),
-                self.config.initiator.name
+                self.options.initiator.name
             );
             self.notice(Severity::Error, NoticeKind::PortalFailed, text);
         }
