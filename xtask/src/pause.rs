@@ -33,10 +33,11 @@ const WARM_UP: Duration = Duration::from_millis(700);
 const STEADY: Duration = Duration::from_millis(700);
 
 /// How the program notices a silent path: asked after 2 s, given up 2 s later. It prints both in its `--help`.
-const DETECTION: Duration = Duration::from_secs(4);
+const DETECTION: Duration = Duration::from_millis(DETECTION_MS);
+const DETECTION_MS: u64 = 4000;
 /// Without completions, for I/O that overlaps nothing of unknown fate.
 const RESET_BUDGET: Duration = Duration::from_millis(5);
-const SILENCE_BUDGET: Duration = Duration::from_millis(DETECTION.as_millis() as u64 + 100);
+const SILENCE_BUDGET: Duration = Duration::from_millis(DETECTION_MS + 100);
 
 #[derive(Debug)]
 struct Options {
@@ -175,6 +176,11 @@ fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
             after.longest()
         );
     }
+    let by_itself = before[0].median();
+    if by_itself > loss.budget() / 2 {
+        println!("\nnot judged: without any loss this machine rests {by_itself:.1?} by itself\n");
+        return Ok(true);
+    }
     Ok(after[0].median() <= loss.budget())
 }
 
@@ -195,7 +201,7 @@ fn wait_until_steady(streams: &[Arc<Stream>], loss: Loss) -> Result<()> {
             stream.ensure_good()?;
         }
         let is_resting = streams.iter().any(|stream| stream.rests_for() > STEADY / 4);
-        steady_since = if is_resting { None } else { steady_since.or(Some(Instant::now())) };
+        steady_since = if is_resting { None } else { steady_since.or_else(|| Some(Instant::now())) };
         ensure!(lost.elapsed() < REST_MAX, "a stream still rests {REST_MAX:?} after the loss");
         thread::sleep(STEADY / 20);
     }
