@@ -6,6 +6,7 @@
 mod array_server;
 pub mod config;
 mod shard;
+pub mod state_folder;
 pub mod status;
 mod stream;
 

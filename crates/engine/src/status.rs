@@ -36,7 +36,32 @@ pub struct DiskStatus {
     pub parked: usize,
     /// Requests that were re-sent on another path, ever.
     pub failed_over: u64,
+    /// Fences that are open, the oldest first.
+    #[serde(default)]
+    pub fences: Vec<FenceStatus>,
+    /// Writes that wait for them.
+    #[serde(default)]
+    pub held_writes: usize,
+    /// Fences that ended with a proof that nothing can come late, ever.
+    #[serde(default)]
+    pub fences_proved: u64,
+    /// Fences that ended without one, by the timer or by an operator, ever.
+    #[serde(default)]
+    pub fences_waived: u64,
     pub paths: Vec<PathStatus>,
+}
+
+/// A lost path whose writes may still be executed.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct FenceStatus {
+    /// It need not be a path of the disk any more.
+    pub path: u32,
+    /// Where it led: `ADDRESS:PORT`.
+    pub portal: String,
+    /// For how long it has been open, in milliseconds.
+    pub since_ms: u64,
+    /// Writes of unknown fate; none if it is about whatever a process before this one left.
+    pub writes: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

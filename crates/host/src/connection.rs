@@ -1,11 +1,12 @@
 //! iSCSI sessions of ours: connect, log in, carry commands, log in again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
 use std::net::SocketAddr;
 
 use clock::{Duration, Instant};
 use iscsi::chap::Challenge;
-use iscsi::initiator::{self, Session};
+use iscsi::initiator::{self, LoginError, Session, TaskManagementEnding};
 use multipath::PathId;
 use scsi::{Ending, Lun};
 use scsi_multipath::{Command, Context, Issuer, SurveyEvent, TargetId};
@@ -13,10 +14,12 @@ use scsi_multipath::{Command, Context, Issuer, SurveyEvent, TargetId};
 use crate::agenda::Source;
 use crate::backoff::Backoff;
 use crate::config::PortalConfig;
-use crate::event::{Action, NexusIndex, NoticeKind, Parting, Severity, Trace};
+use crate::event::{Action, Loss, NexusIndex, NoticeKind, Parting, Severity, Trace};
+use crate::fence::{FENCE_CONNECT_LIMIT, FENCE_LOGIN_LIMIT};
 use crate::host::{Host, Life};
 use crate::login::{login_advice, session_options};
-use crate::nexus::{Link, Nexus, Phase, Purpose, Stage};
+use crate::nexus::{Link, Nexus, Phase, Purpose, Stage, TaskPurpose};
+use crate::route::Way;
 
 /// A TCP connection that does not stand by then is given up: a SYN and its first two repetitions.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
@@ -28,16 +31,16 @@ impl Host {
     pub(crate) fn open_portals(&mut self) {
         for portal in self.options.portals.clone() {
             match portal {
-                PortalConfig::Discover(address) => self.add_nexus(address, Purpose::Discovery),
+                PortalConfig::Discover(address) => self.add_nexus(address, None, Purpose::Discovery),
                 PortalConfig::Target { portal, target_name, lun } => {
-                    self.add_nexus(portal, Purpose::Target { name: target_name, lun });
+                    self.add_nexus(portal, None, Purpose::Target { name: target_name, lun });
                 }
             }
         }
     }
 
     /// A way in that is there already is not made twice.
-    fn add_nexus(&mut self, portal: SocketAddr, purpose: Purpose) {
+    fn add_nexus(&mut self, portal: SocketAddr, group: Option<u16>, purpose: Purpose) {
         let known = self.nexuses.iter().any(|nexus| nexus.portal == portal && nexus.purpose == purpose);
         if known {
             return;
@@ -56,9 +59,16 @@ impl Host {
             purpose,
             target,
             isid,
+            group,
             redirect: None,
             phase: Phase::Waiting { until: self.now },
             backoff: Backoff::new(seed),
+            loss: Loss::Broken,
+            debts: Vec::new(),
+            abandoned: None,
+            route: None,
+            way: Way::Own,
+            fence_at: None,
             paths: BTreeMap::new(),
             last_error: None,
             logins: 0,
@@ -101,10 +111,14 @@ impl Host {
     }
 
     fn connect(&mut self, index: u32) {
-        let until = self.now + CONNECT_LIMIT;
         let nexus = &mut self.nexuses[index as usize];
-        let address = nexus.redirect.take().unwrap_or(nexus.portal);
-        nexus.phase = Phase::Connecting { until };
+        let address = match nexus.way {
+            Way::Own => nexus.redirect.take().unwrap_or(nexus.portal),
+            Way::Sibling(address) => address,
+        };
+        let limit = if nexus.owes() { FENCE_CONNECT_LIMIT } else { CONNECT_LIMIT };
+        let until = self.now + limit;
+        nexus.phase = Phase::Connecting { until, limit };
         self.timers.arm(Source::Nexus(index), Some(until));
         self.actions.push_back(Action::Connect { nexus: NexusIndex(index), address });
     }
@@ -123,13 +137,20 @@ impl Host {
             return;
         }
         let options = session_options(&self.options.initiator, &nexus.purpose, nexus.isid, challenge);
+        let is_patient = nexus.owes();
+        let options = options.map(|mut options| {
+            if is_patient {
+                options.login_timeout = options.login_timeout.max(FENCE_LOGIN_LIMIT);
+            }
+            options
+        });
         let mut session = match options.map(Session::new) {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => return self.connection_is_useless(index, error.to_string()),
             Err(error) => return self.connection_is_useless(index, error),
         };
         session.handle(now, initiator::Event::Connected);
-        nexus.phase = Phase::Open(Box::new(Link { session, stage: Stage::Login }));
+        nexus.phase = Phase::Open(Box::new(Link::new(session)));
         self.touched.add(Source::Nexus(index));
     }
 
@@ -139,9 +160,9 @@ impl Host {
     }
 
     /// The connection has ended. What arrived before the end still counts.
-    pub(crate) fn closed(&mut self, index: u32, why: String) {
+    pub(crate) fn closed(&mut self, index: u32, loss: Loss, why: String) {
         self.drain_nexus(index);
-        self.lose_nexus(index, why);
+        self.lose_nexus(index, loss, why);
     }
 
     pub(crate) fn expire_nexus(&mut self, index: u32) {
@@ -149,9 +170,9 @@ impl Host {
         let nexus = &mut self.nexuses[index as usize];
         match &mut nexus.phase {
             Phase::Waiting { until } if *until <= now => self.connect(index),
-            Phase::Connecting { until } if *until <= now => {
+            Phase::Connecting { until, limit } if *until <= now => {
                 let text = format!(
-                    "no answer to the connection request within {CONNECT_LIMIT:?}: check the address and the network"
+                    "no answer to the connection request within {limit:?}: check the address and the network"
                 );
                 self.connection_is_useless(index, text);
             }
@@ -162,8 +183,12 @@ impl Host {
                     survey.handle(now, SurveyEvent::Timeout);
                 }
                 self.touched.add(Source::Nexus(index));
+                let pays = nexus.fence_at.is_some_and(|at| at <= now);
                 if nexus.survey_at.is_some_and(|at| at <= now) {
                     self.survey_again(index);
+                }
+                if pays {
+                    self.pay_again(index);
                 }
             }
             Phase::Ended => {}
@@ -172,13 +197,18 @@ impl Host {
 
     /// Bytes have left: that may have been what an ended command waited for, and it moves deadlines.
     pub(crate) fn flushed(&mut self, index: u32) {
+        if let Some(link) = self.nexuses[index as usize].link_mut()
+            && matches!(link.stage, Stage::Login)
+        {
+            link.login_is_out |= link.session.transmit(&mut [IoSlice::new(&[])]) == 0;
+        }
         if self.drain_session(index) {
             self.touched.add(Source::Nexus(index));
         }
         self.arm_nexus(index);
     }
 
-    fn arm_nexus(&mut self, index: u32) {
+    pub(crate) fn arm_nexus(&mut self, index: u32) {
         let deadline = self.nexuses[index as usize].deadline();
         self.timers.arm(Source::Nexus(index), deadline);
     }
@@ -228,10 +258,10 @@ impl Host {
                 Issuer::Disk(_) => self.command_ended(command, ending),
                 Issuer::Survey => self.survey_answered(index, command, ending),
             },
-            initiator::Action::LoggedIn(_) => self.logged_in(index),
-            initiator::Action::LoginFailed(error) => {
-                self.lose_nexus(index, format!("login failed: {error}{}", login_advice(&error)));
+            initiator::Action::LoggedIn(logged_in) => {
+                self.logged_in(index, logged_in.target_portal_group_tag);
             }
+            initiator::Action::LoginFailed(error) => self.login_failed(index, &error),
             initiator::Action::Discovered(records) => self.discovered(index, records),
             initiator::Action::TargetMoved { portal, .. } => self.target_moved(index, &portal),
             initiator::Action::AsyncMessage(message) => {
@@ -239,25 +269,45 @@ impl Host {
                 self.notice(Severity::Info, NoticeKind::Other, text);
             }
             initiator::Action::LoggedOut => self.logged_out(index),
-            initiator::Action::Disconnect(reason) => self.lose_nexus(index, reason.to_string()),
-            // Nobody asks for task management yet but the session itself, and it keeps its own answers.
-            initiator::Action::TaskManagementEnded { .. } => {}
+            initiator::Action::Disconnect(reason) => {
+                let is_silent = reason == initiator::Reason::NopTimeout;
+                let loss = if is_silent { Loss::Silent } else { Loss::Broken };
+                self.lose_nexus(index, loss, reason.to_string());
+            }
+            initiator::Action::TaskManagementEnded { id, response } => self.task_ended(index, id, response),
         }
     }
 
-    fn logged_in(&mut self, index: u32) {
+    fn logged_in(&mut self, index: u32, group: Option<u16>) {
         let now = self.now;
         let nexus = &mut self.nexuses[index as usize];
         nexus.logins += 1;
-        let purpose = nexus.purpose.clone();
-        let Some(link) = nexus.link_mut() else { return };
-        match purpose {
-            Purpose::Discovery => {
-                link.session.handle(now, initiator::Event::SendTargets(initiator::Scope::All));
-                self.touched.add(Source::Nexus(index));
-            }
-            Purpose::Target { .. } => self.start_survey(index),
+        if !nexus.is_on_detour() {
+            nexus.group = group.or(nexus.group);
         }
+        let is_discovery = nexus.purpose == Purpose::Discovery;
+        let Some(link) = nexus.link_mut() else { return };
+        link.login_is_out = false;
+        link.group = group;
+        if is_discovery {
+            link.session.handle(now, initiator::Event::SendTargets(initiator::Scope::All));
+            self.touched.add(Source::Nexus(index));
+        } else {
+            // Nothing is sent on it before that.
+            link.stage = Stage::Reset;
+            self.pay_or_survey(index);
+        }
+    }
+
+    fn login_failed(&mut self, index: u32, error: &LoginError) {
+        // A login that is refused was answered: it has reinstated nothing, and left nothing behind.
+        if let LoginError::Refused(_) = error
+            && let Some(link) = self.nexuses[index as usize].link_mut()
+        {
+            link.login_is_out = false;
+        }
+        let loss = if *error == LoginError::Timeout { Loss::Silent } else { Loss::Broken };
+        self.lose_nexus(index, loss, format!("login failed: {error}{}", login_advice(error)));
     }
 
     fn discovered(&mut self, index: u32, records: Vec<initiator::TargetRecord>) {
@@ -276,13 +326,17 @@ impl Host {
             let name = record.name;
             if record.portals.is_empty() {
                 // RFC 7143, appendix C: no address means the address that was asked.
-                self.add_nexus(asked, Purpose::Target { name: name.clone(), lun: None });
+                self.add_nexus(asked, None, Purpose::Target { name: name.clone(), lun: None });
             }
             for portal in record.portals {
                 match portal.host.parse() {
                     Ok(host) => {
                         let address = SocketAddr::new(host, portal.port);
-                        self.add_nexus(address, Purpose::Target { name: name.clone(), lun: None });
+                        self.add_nexus(
+                            address,
+                            portal.group,
+                            Purpose::Target { name: name.clone(), lun: None },
+                        );
                     }
                     Err(_) => {
                         let text = format!(
@@ -298,7 +352,7 @@ impl Host {
         self.log_out(index);
     }
 
-    fn log_out(&mut self, index: u32) {
+    pub(crate) fn log_out(&mut self, index: u32) {
         let now = self.now;
         if let Some(link) = self.nexuses[index as usize].link_mut() {
             link.stage = Stage::LoggingOut;
@@ -307,11 +361,17 @@ impl Host {
         }
     }
 
-    /// A logout of ours ends the nexus. One that the target asked for is a loss like any other: the session has ended
-    /// in order, and the target may take the next one.
+    /// A logout of ours ends the nexus, or its detour. One that the target asked for is a loss like any other: the
+    /// session has ended in order, and the target may take the next one.
     fn logged_out(&mut self, index: u32) {
-        if matches!(self.nexuses[index as usize].stage_mut(), Some(Stage::LoggingOut)) {
-            self.end_nexus(index, Parting::Orderly);
+        let nexus = &mut self.nexuses[index as usize];
+        if !matches!(nexus.stage_mut(), Some(Stage::LoggingOut)) {
+            return;
+        }
+        let is_on_detour = nexus.is_on_detour();
+        self.end_nexus(index, Parting::Orderly);
+        if is_on_detour {
+            self.turn_back(index);
         }
     }
 
@@ -324,7 +384,7 @@ impl Host {
         self.timers.forget(Source::Nexus(index));
     }
 
-    fn disconnect(&mut self, index: u32, how: Parting) {
+    pub(crate) fn disconnect(&mut self, index: u32, how: Parting) {
         self.actions.push_back(Action::Disconnect { nexus: NexusIndex(index), how });
     }
 
@@ -332,40 +392,46 @@ impl Host {
         match portal.host.parse() {
             Ok(host) => {
                 let address = SocketAddr::new(host, portal.port);
-                self.nexuses[index as usize].redirect = Some(address);
-                self.lose_nexus(index, format!("the target sends us to {address}"));
+                let nexus = &mut self.nexuses[index as usize];
+                nexus.redirect = Some(address);
+                if let Some(link) = nexus.link_mut() {
+                    link.login_is_out = false;
+                }
+                self.lose_nexus(index, Loss::Broken, format!("the target sends us to {address}"));
             }
             Err(_) => {
                 let host = &portal.host;
-                self.lose_nexus(index, format!("the target sends us to '{host}', which is no IP address"));
+                let reason = format!("the target sends us to '{host}', which is no IP address");
+                self.lose_nexus(index, Loss::Broken, reason);
             }
         }
     }
 
     /// The connection is over: its paths are down, its commands come back, and it is tried again later.
-    pub(crate) fn lose_nexus(&mut self, index: u32, reason: String) {
-        let now = self.now;
+    pub(crate) fn lose_nexus(&mut self, index: u32, loss: Loss, reason: String) {
         let nexus = &mut self.nexuses[index as usize];
         if !nexus.is_open() {
             return;
         }
         let was_up = nexus.is_up();
-        let Phase::Open(mut link) = std::mem::replace(&mut nexus.phase, Phase::Ended) else { return };
+        nexus.loss = loss;
+        nexus.fence_at = None;
+        let Phase::Open(link) = std::mem::replace(&mut nexus.phase, Phase::Ended) else { return };
+        if link.login_is_out {
+            // The target may have begun to end the old session, and the next login may be answered while it still
+            // does: that one's answer alone proves nothing any more.
+            nexus.abandoned = Some(nexus.logins);
+        }
+        let is_on_detour = nexus.is_on_detour();
         let logging_out = matches!(link.stage, Stage::LoggingOut);
         self.trace(|| Trace::Lost { nexus: NexusIndex(index), was_up });
         self.lose_paths(index);
         // Before another connection can take its place.
         self.disconnect(index, Parting::Reset);
-        link.session.handle(now, initiator::Event::Closed);
-        while let Some(action) = link.session.poll_action() {
-            if let initiator::Action::Ended { command, ending } = action
-                && matches!(command.context.issuer(), Issuer::Disk(_))
-            {
-                self.command_ended(command, ending);
-            }
-        }
-        drop(link);
-        if logging_out {
+        self.give_back(link);
+        if logging_out && is_on_detour {
+            self.turn_back(index);
+        } else if logging_out {
             if self.life == Life::EndingSessions {
                 let text = format!("{}: not logged out: {reason}", self.nexuses[index as usize].name());
                 self.notice(Severity::Warning, NoticeKind::PortalFailed, text);
@@ -373,6 +439,23 @@ impl Host {
             self.timers.forget(Source::Nexus(index));
         } else {
             self.nexus_failed(index, reason);
+        }
+    }
+
+    /// What the session of a lost connection holds goes back to where it came from.
+    fn give_back(&mut self, mut link: Box<Link>) {
+        link.session.handle(self.now, initiator::Event::Closed);
+        while let Some(action) = link.session.poll_action() {
+            if let initiator::Action::Ended { command, ending } = action
+                && matches!(command.context.issuer(), Issuer::Disk(_))
+            {
+                self.command_ended(command, ending);
+            }
+        }
+        for task in link.tasks {
+            if let TaskPurpose::Disk(path, function) = task.purpose {
+                self.managed(path, function, TaskManagementEnding::Lost);
+            }
         }
     }
 
@@ -392,7 +475,16 @@ impl Host {
         let news = nexus.last_error.as_ref() != Some(&reason) || nexus.backoff.failures() == 0;
         let had_paths = !nexus.paths.is_empty();
         nexus.last_error = Some(reason.clone());
-        let pause = if nexus.redirect.is_some() { Duration::ZERO } else { nexus.backoff.pause() };
+        let pauses = if nexus.redirect.is_some() {
+            false
+        } else if nexus.owes() {
+            self.next_leg(index).after_a_pause
+        } else {
+            nexus.way = Way::Own;
+            true
+        };
+        let nexus = &mut self.nexuses[index as usize];
+        let pause = if pauses { nexus.backoff.pause() } else { Duration::ZERO };
         let until: Instant = self.now + pause;
         nexus.phase = if ending { Phase::Ended } else { Phase::Waiting { until } };
         let text = format!("{}: {reason}", nexus.name());
@@ -413,8 +505,8 @@ impl Host {
             let index = u32::try_from(index).expect("bounded by NEXUSES_MAX");
             match &self.nexuses[index as usize].phase {
                 Phase::Open(link) => match link.stage {
-                    Stage::Survey { .. } | Stage::Up => self.log_out(index),
-                    Stage::Login => self.lose_nexus(index, String::from("ending")),
+                    Stage::Reset | Stage::Survey { .. } | Stage::Up => self.log_out(index),
+                    Stage::Login => self.lose_nexus(index, Loss::Broken, String::from("ending")),
                     Stage::LoggingOut => {}
                 },
                 Phase::Waiting { .. } | Phase::Connecting { .. } => self.end_nexus(index, Parting::Reset),

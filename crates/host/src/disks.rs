@@ -59,12 +59,18 @@ pub(crate) struct Path {
     pub(crate) lun: Lun,
     pub(crate) disk: u32,
     pub(crate) port_group: Option<u16>,
+    /// The number of the nexus's session that it is a path of; 0 for one of a process before this.
+    pub(crate) session: u64,
+    /// The target portal group that the session is with.
+    pub(crate) group: Option<u16>,
     pub(crate) standing: Standing,
+    pub(crate) claim: Claim,
     /// Commands that the session holds and when it was given them, oldest first.
     pub(crate) in_flight: VecDeque<(CommandId, Instant)>,
     pub(crate) completed: u64,
     pub(crate) failed: u64,
-    pub(crate) latency: Histogram<u32>,
+    /// None before the first answer.
+    pub(crate) latency: Option<Histogram<u32>>,
 }
 
 /// Whether the disk still counts with a path.
@@ -75,6 +81,16 @@ pub(crate) enum Standing {
     Lost,
     /// It is known only until its last command came back.
     Removed,
+}
+
+/// What the disk wants of a path that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    None,
+    /// A proof that nothing that was sent on it can take effect any more.
+    Owed,
+    /// It was told what could be proved, and may wait for more: until it says that it does not.
+    Told,
 }
 
 impl Disks {
@@ -124,21 +140,17 @@ impl Host {
             return;
         }
         self.path_ids += 1;
-        let latency = Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are in order");
         let port_group = unit.port.group;
-        let path_of = Path {
-            nexus,
-            lun,
-            disk,
+        let place = nexus;
+        let nexus = &mut self.nexuses[place as usize];
+        let member = Path {
             port_group,
+            session: nexus.logins,
+            group: nexus.group,
             standing: Standing::Member,
-            in_flight: VecDeque::new(),
-            completed: 0,
-            failed: 0,
-            latency,
+            ..Path::new(place, lun, disk)
         };
-        self.paths.insert(path, path_of);
-        let nexus = &mut self.nexuses[nexus as usize];
+        self.paths.insert(path, member);
         let before = nexus.paths.insert(lun, path);
         let target = nexus.target;
         self.tell_disk(disk, Event::PathFound { path, node: None, target, unit });
@@ -193,7 +205,7 @@ impl Host {
     }
 
     /// A removed path is needed until its last command came back.
-    fn forget_idle_path(&mut self, path: PathId) {
+    pub(crate) fn forget_idle_path(&mut self, path: PathId) {
         if self.paths.get(&path).is_some_and(Path::is_idle) {
             self.paths.remove(&path);
         }
@@ -253,9 +265,9 @@ impl Host {
                 scsi_multipath::Action::Finish(request, completion) => {
                     return Some(Action::Complete(request, completion));
                 }
-                scsi_multipath::Action::Fence { .. }
-                | scsi_multipath::Action::Unfence { .. }
-                | scsi_multipath::Action::Manage { .. } => {}
+                scsi_multipath::Action::Fence { path } => self.fence(path),
+                scsi_multipath::Action::Unfence { path } => self.unfence(path),
+                scsi_multipath::Action::Manage { path, function } => self.manage(disk, path, function),
                 scsi_multipath::Action::Geometry(geometry) => self.disk_changed(disk, geometry),
                 scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),
                 scsi_multipath::Action::Refused { path, reason } => self.path_refused(disk, path, &reason),
@@ -287,9 +299,20 @@ impl Host {
         if let Report::Rediscover { path } = report
             && let Some(nexus) = self.paths.get(&path).map(|path| path.nexus)
         {
+            self.doubt_paths(nexus);
             self.survey_again(nexus);
         }
         self.trace(|| Trace::Report { disk: DiskIndex(disk), report });
+    }
+
+    /// What is behind the logical unit numbers of a nexus may have changed, behind all of them.
+    fn doubt_paths(&mut self, nexus: u32) {
+        let paths: Vec<PathId> = self.nexuses[nexus as usize].paths.values().copied().collect();
+        for path in paths {
+            if let Some(found) = self.paths.get(&path).filter(|found| found.standing == Standing::Member) {
+                self.tell_disk(found.disk, Event::Doubt { path });
+            }
+        }
     }
 
     fn disk_changed(&mut self, disk: u32, geometry: Geometry) {
@@ -337,9 +360,20 @@ impl Host {
     fn disk_gone(&mut self, disk: u32) {
         let name = self.disk_name(disk);
         self.disks.registry.remove(HeadIndex(disk));
+        self.drop_claims(disk);
         self.timers.forget(Source::Disk(disk));
         self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
         self.notice(Severity::Info, NoticeKind::Other, format!("{name}: removed"));
+    }
+
+    /// Nobody is left to be told of a fence. What it was about is still open.
+    fn drop_claims(&mut self, disk: u32) {
+        let is_claimed = |(_, path): &(&PathId, &Path)| path.disk == disk && path.claim != Claim::None;
+        let claimed: Vec<PathId> = self.paths.iter().filter(is_claimed).map(|(id, _)| *id).collect();
+        for path in claimed {
+            self.left_open = true;
+            self.unfence(path);
+        }
     }
 
     pub(crate) fn shut_down_disks(&mut self) {
@@ -382,9 +416,27 @@ const fn severity(report: &Report) -> Option<Severity> {
 }
 
 impl Path {
-    /// Nothing of it can come back any more.
+    /// One that is no member of its disk.
+    pub(crate) const fn new(nexus: u32, lun: Lun, disk: u32) -> Self {
+        Self {
+            nexus,
+            lun,
+            disk,
+            port_group: None,
+            session: 0,
+            group: None,
+            standing: Standing::Removed,
+            claim: Claim::None,
+            in_flight: VecDeque::new(),
+            completed: 0,
+            failed: 0,
+            latency: None,
+        }
+    }
+
+    /// Nothing of it can come back any more, and nobody asks for it.
     fn is_idle(&self) -> bool {
-        self.standing == Standing::Removed && self.in_flight.is_empty()
+        self.standing == Standing::Removed && self.claim == Claim::None && self.in_flight.is_empty()
     }
 
     fn end(&mut self, now: Instant, command: CommandId, ending: &Ending) {
@@ -393,7 +445,10 @@ impl Path {
         let Some((_, started)) = self.in_flight.remove(place) else { return };
         if matches!(ending, Ending::Reply(_)) {
             self.completed += 1;
-            self.latency.saturating_record(now.since(started).as_micros().max(1));
+            let latency = self.latency.get_or_insert_with(|| {
+                Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are in order")
+            });
+            latency.saturating_record(now.since(started).as_micros().max(1));
         } else {
             self.failed += 1;
         }

@@ -7,7 +7,7 @@ use block::{Completion, Geometry, Request};
 use iscsi::chap::Challenge;
 use multipath::{PathId, Policy};
 use scsi::{CdbBytes, CommandId, Ending};
-use scsi_multipath::Report;
+use scsi_multipath::{Proof, Report};
 
 /// Names a nexus: its place in the order of their making. Never another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +31,7 @@ pub enum Event {
     /// The connection that [`Action::Connect`] asked for cannot be made.
     ConnectFailed { nexus: NexusIndex, why: String },
     /// The peer has closed the connection, or it failed. What was received before was given to the session.
-    Closed { nexus: NexusIndex, why: String },
+    Closed { nexus: NexusIndex, loss: Loss, why: String },
     /// The session of this nexus was told something: bytes were received.
     Touched { nexus: NexusIndex },
     /// What [`Action::Flush`] asked for is done, as far as the connection takes bytes now.
@@ -44,6 +44,15 @@ pub enum Event {
     Shutdown,
     /// The time that [`crate::Host::poll_timeout`] named has come.
     Timeout,
+}
+
+/// How a connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Somebody ended it: the peer lives, or has come back.
+    Broken,
+    /// Nothing came any more: the way to that portal may be dark.
+    Silent,
 }
 
 /// What the driver must do.
@@ -166,5 +175,10 @@ pub enum Trace {
     Lost {
         nexus: NexusIndex,
         was_up: bool,
+    },
+    /// A disk was told that nothing that was sent on a path can take effect any more.
+    Fenced {
+        path: PathId,
+        proof: Proof,
     },
 }

@@ -36,6 +36,8 @@ pub struct Host {
     pub(crate) actions: VecDeque<Action>,
     /// Commands of disks that came back, ever.
     pub(crate) answered: u64,
+    /// A disk went while something was still owed to it.
+    pub(crate) left_open: bool,
     pub(crate) is_traced: bool,
 }
 
@@ -68,6 +70,7 @@ impl Host {
             session_actions: Vec::new(),
             actions: VecDeque::new(),
             answered: 0,
+            left_open: false,
             is_traced: false,
         }
     }
@@ -83,7 +86,7 @@ impl Host {
             Event::Block { disk, request } => self.submit(disk.0, request),
             Event::Connected { nexus, challenge } => self.log_in(nexus.0, challenge),
             Event::ConnectFailed { nexus, why } => self.connect_failed(nexus.0, why),
-            Event::Closed { nexus, why } => self.closed(nexus.0, why),
+            Event::Closed { nexus, loss, why } => self.closed(nexus.0, loss, why),
             Event::SetPolicy(policy) => self.set_policy(policy),
             Event::Shutdown => self.shut_down(),
             Event::Timeout => {
@@ -162,7 +165,7 @@ impl Host {
             }
             Life::EndingSessions if self.nexuses.iter().all(Nexus::has_ended) => {
                 self.life = Life::Ended;
-                self.actions.push_back(Action::Ended { clean: true });
+                self.actions.push_back(Action::Ended { clean: !self.left_open });
             }
             Life::Open | Life::EndingDisks | Life::EndingSessions | Life::Ended => return false,
         }

@@ -9,19 +9,24 @@ mod agenda;
 mod backoff;
 pub mod config;
 mod connection;
+mod debt;
 mod device;
 mod disks;
 mod event;
+mod fence;
 mod host;
 mod login;
 mod nexus;
+mod route;
 pub mod state;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod view;
 
 pub use config::Options;
-pub use event::{Action, DiskIndex, Event, NexusIndex, Notice, NoticeKind, Parting, Severity, Trace};
+pub use event::{Action, DiskIndex, Event, Loss, NexusIndex, Notice, NoticeKind, Parting, Severity, Trace};
 pub use host::Host;
 pub use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
 pub use timers::Timers;

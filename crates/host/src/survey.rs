@@ -2,29 +2,37 @@
 
 use clock::Duration;
 use scsi::{Ending, Lun};
-use scsi_multipath::{Command, Rejection, Survey, SurveyAction, SurveyEvent};
+use scsi_multipath::{Command, Rejection, Survey, SurveyAction, SurveyEvent, Unit};
 
 use crate::agenda::Source;
-use crate::event::{NexusIndex, NoticeKind, Severity, Trace};
+use crate::event::{Loss, NexusIndex, NoticeKind, Severity, Trace};
 use crate::host::Host;
-use crate::nexus::{Purpose, Sightings, Stage};
+use crate::nexus::{Purpose, Reset, Scope, Sightings, Stage};
 
 /// How long a logical unit that could not be used is left alone: a transition or a restart takes seconds.
 const SURVEY_AGAIN: Duration = Duration::from_secs(2);
 
 impl Host {
-    pub(crate) fn start_survey(&mut self, index: u32) {
-        let now = self.now;
+    /// Looks at everything that may become a path.
+    pub(crate) fn survey_everything(&mut self, index: u32) {
         let only = match &self.nexuses[index as usize].purpose {
             Purpose::Target { lun, .. } => *lun,
             Purpose::Discovery => return,
         };
         let luns = only.map_or_else(|| self.options.filter.luns.clone(), |lun| vec![lun]);
         self.nexuses[index as usize].survey_at = None;
+        self.start_survey(index, Scope::Everything, luns);
+    }
+
+    /// Looks at some logical units; at all if there are none.
+    pub(crate) fn start_survey(&mut self, index: u32, scope: Scope, luns: Vec<Lun>) {
+        let now = self.now;
         let Some(link) = self.nexuses[index as usize].link_mut() else { return };
         let mut survey = Box::new(if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) });
         survey.handle(now, SurveyEvent::Start);
-        link.stage = Stage::Survey { survey, sightings: Sightings::default() };
+        let done = link.resets.iter().filter(|(_, reset)| **reset == Reset::Done);
+        let sightings = Sightings { reset: done.map(|(lun, _)| *lun).collect(), ..Sightings::default() };
+        link.stage = Stage::Survey { survey, scope, sightings };
         self.touched.add(Source::Nexus(index));
     }
 
@@ -37,10 +45,12 @@ impl Host {
     /// Not all that is there is known: look again. Paths that are known stay in use meanwhile.
     pub(crate) fn survey_again(&mut self, index: u32) {
         match self.nexuses[index as usize].stage_mut() {
-            Some(Stage::Up) => self.start_survey(index),
+            Some(Stage::Up) => self.survey_everything(index),
             // What is going on now may have passed it already.
             Some(Stage::Survey { .. }) => self.survey_later(index),
-            Some(Stage::Login | Stage::LoggingOut) | None => self.nexuses[index as usize].survey_at = None,
+            Some(Stage::Login | Stage::Reset | Stage::LoggingOut) | None => {
+                self.nexuses[index as usize].survey_at = None;
+            }
         }
     }
 
@@ -57,17 +67,25 @@ impl Host {
             let Some(action) = survey.poll_action() else { return };
             match action {
                 SurveyAction::Send { lun, command } => self.send(index, lun, command),
-                SurveyAction::Found { lun, unit } => {
-                    if let Some(Stage::Survey { sightings, .. }) = self.nexuses[index as usize].stage_mut() {
-                        sightings.found.insert(lun);
-                    }
-                    self.path_found(index, lun, unit);
-                }
+                SurveyAction::Found { lun, unit } => self.unit_found(index, lun, unit),
                 SurveyAction::Rejected { lun, reason } => self.rejected(index, lun, &reason),
                 SurveyAction::Done(outcome) => {
                     self.survey_done(index, outcome.err().map(|error| error.to_string()));
                 }
             }
+        }
+    }
+
+    fn unit_found(&mut self, index: u32, lun: Lun, unit: Box<Unit>) {
+        let nexus = &mut self.nexuses[index as usize];
+        let Some(Stage::Survey { scope, sightings, .. }) = nexus.stage_mut() else { return };
+        sightings.found.insert(lun);
+        let (scope, was_reset) = (*scope, sightings.reset.contains(&lun));
+        if was_reset {
+            self.pay_debts(index, lun, &unit.identity);
+        }
+        if scope == Scope::Everything {
+            self.path_found(index, lun, unit);
         }
     }
 
@@ -90,15 +108,28 @@ impl Host {
     }
 
     fn survey_done(&mut self, index: u32, failed: Option<String>) {
-        let Some(Stage::Survey { sightings, .. }) = self.nexuses[index as usize].stage_mut() else { return };
-        let sightings = std::mem::take(sightings);
+        let nexus = &mut self.nexuses[index as usize];
+        let Some(Stage::Survey { scope, sightings, .. }) = nexus.stage_mut() else { return };
+        let (scope, sightings) = (*scope, std::mem::take(sightings));
         if let Some(reason) = failed {
-            self.lose_nexus(index, format!("cannot find out what is there: {reason}"));
-            return;
+            let reason = format!("cannot find out what is there: {reason}");
+            return self.lose_nexus(index, Loss::Broken, reason);
         }
+        match scope {
+            Scope::Everything => self.paths_are_known(index, &sightings),
+            Scope::Debts => {
+                if let Some(stage) = self.nexuses[index as usize].stage_mut() {
+                    *stage = Stage::Up;
+                }
+            }
+        }
+        self.debts_looked_at(index, &sightings);
+    }
+
+    fn paths_are_known(&mut self, index: u32, sightings: &Sightings) {
         self.nexuses[index as usize].survey_over();
         self.trace(|| Trace::Up { nexus: NexusIndex(index) });
-        self.remove_vanished(index, &sightings);
+        self.remove_vanished(index, sightings);
         if !sightings.doubtful.is_empty() {
             self.survey_later(index);
         } else if sightings.found.is_empty() {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use block::Geometry;
+use hdrhistogram::Histogram;
 use multipath::{HeadIndex, PathId};
 use scsi::Lun;
 use scsi_multipath::{Disk, Name};
@@ -41,7 +42,7 @@ pub struct PathView {
 }
 
 /// From the moment a command went to the session to its ending, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
     pub p50_us: u64,
     pub p99_us: u64,
@@ -54,7 +55,7 @@ pub struct NexusView<'a> {
     pub portal: SocketAddr,
     /// None while the portal is only asked for its targets.
     pub target: Option<&'a str>,
-    /// `connecting`, `login`, `survey`, `up`, `waiting`, `logout`, `done`.
+    /// `connecting`, `login`, `fencing`, `survey`, `up`, `waiting`, `logout`, `done`.
     pub state: &'static str,
     /// It carries commands.
     pub is_up: bool,
@@ -85,11 +86,7 @@ impl Host {
             in_flight: found.in_flight.len(),
             completed: found.completed,
             failed: found.failed,
-            latency: Latency {
-                p50_us: found.latency.value_at_quantile(0.5),
-                p99_us: found.latency.value_at_quantile(0.99),
-                max_us: found.latency.max(),
-            },
+            latency: found.latency.as_ref().map(latency_of).unwrap_or_default(),
         })
     }
 
@@ -118,6 +115,14 @@ impl Host {
     #[must_use]
     pub const fn answered(&self) -> u64 {
         self.answered
+    }
+}
+
+fn latency_of(histogram: &Histogram<u32>) -> Latency {
+    Latency {
+        p50_us: histogram.value_at_quantile(0.5),
+        p99_us: histogram.value_at_quantile(0.99),
+        max_us: histogram.max(),
     }
 }
 

@@ -162,6 +162,9 @@ impl Disk {
         let control = room.path("control");
         let mut all = vec!["run".to_owned(), "--export".to_owned(), uri.clone()];
         all.extend(["--control".to_owned(), control.display().to_string()]);
+        if !arguments.iter().any(|argument| argument == "--state") {
+            all.extend(["--state".to_owned(), room.path("state").display().to_string()]);
+        }
         all.extend(["--initiator-name".to_owned(), initiator_name(room)]);
         all.extend_from_slice(arguments);
         Ok(Self { process: Process::start(binary()?, all)?, uri, control })

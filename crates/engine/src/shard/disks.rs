@@ -43,6 +43,10 @@ impl Shard {
             policy: head.as_ref().map_or_else(|| String::from("direct"), |head| head.policy.to_string()),
             parked: head.as_ref().map_or(0, |head| head.parked),
             failed_over: head.as_ref().map_or(0, |head| head.counters.failed_over),
+            fences: Vec::new(),
+            held_writes: 0,
+            fences_proved: 0,
+            fences_waived: 0,
             paths: paths.filter_map(|path| self.path_status(&path)).collect(),
         }
     }

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 
 use clock::Instant;
-use host::{CHALLENGE_LENGTH, Challenge, Event, NexusIndex, Parting};
+use host::{CHALLENGE_LENGTH, Challenge, Event, Loss, NexusIndex, Parting};
 use iscsi::initiator::{self, Session};
 use mio::net::TcpStream;
 use scsi_multipath::Context;
@@ -130,7 +130,7 @@ impl Shard {
         };
         self.host.handle(now, Event::Touched { nexus });
         if let Intake::Closed(closed) = outcome {
-            self.host.handle(now, Event::Closed { nexus, why: closed.to_string() });
+            self.closed(nexus, &closed);
         }
     }
 
@@ -144,8 +144,15 @@ impl Shard {
         }
         self.host.handle(now, Event::Flushed { nexus });
         if let Err(closed) = outcome {
-            self.host.handle(now, Event::Closed { nexus, why: closed.to_string() });
+            self.closed(nexus, &closed);
         }
+    }
+
+    fn closed(&mut self, nexus: NexusIndex, closed: &Closed) {
+        // TCP has repeated itself for as long as it was told to.
+        let is_silent = matches!(closed, Closed::Failed(io::ErrorKind::TimedOut, _));
+        let loss = if is_silent { Loss::Silent } else { Loss::Broken };
+        self.host.handle(self.now, Event::Closed { nexus, loss, why: closed.to_string() });
     }
 
     fn connection_mut(&mut self, index: u32) -> &mut Option<Connection> {

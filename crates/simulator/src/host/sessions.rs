@@ -3,7 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 
-use ::host::{Event, NexusIndex};
+use ::host::{Event, Loss, NexusIndex};
 use clock::Instant;
 use iscsi::initiator::{self, Session};
 use scsi_multipath::Context;
@@ -67,7 +67,14 @@ impl Host {
                 scene.network.take_signal(scene.now, id, End::Near);
                 let is_open = connection.is_open;
                 if is_open {
-                    self.tell(scene, Event::Closed { nexus, why: String::from("the connection was closed") });
+                    self.tell(
+                        scene,
+                        Event::Closed {
+                            nexus,
+                            loss: Loss::Broken,
+                            why: String::from("the connection was closed"),
+                        },
+                    );
                 } else {
                     self.disconnect(scene, nexus);
                     let why = String::from("the connection was refused");

@@ -46,6 +46,10 @@ impl Host {
             Trace::Up { nexus } => {
                 scene.note(Part::Nexus, [5, nexus.0.into(), 0], || format!("nexus {} is up", nexus.0));
             }
+            Trace::Fenced { path, proof } => {
+                scene
+                    .note(Part::Disk, [7, path.0.into(), proof as u64], || format!("{path} fenced: {proof}"));
+            }
             Trace::Lost { nexus, was_up } => {
                 scene.note(Part::Nexus, [3, nexus.0.into(), 0], || format!("nexus {} is lost", nexus.0));
                 self.nexuses_lost += u64::from(was_up);
