@@ -108,17 +108,7 @@ impl Disk {
     /// The driver did what it was asked for.
     pub(super) fn fenced(&mut self, now: Instant, path: PathId, proof: Proof) {
         let Some(position) = self.fences.iter().position(|fence| fence.path == path) else { return };
-        match (proof, self.options.fence) {
-            (Proof::Reinstated, _) => self.end_fence(now, position, End::Proved(proof)),
-            // The gate is shut, but nothing proves that what had come through is finished: that takes time.
-            (Proof::ReinstatedAgain, FencePolicy::Bounded { wait }) => {
-                let fence = &mut self.fences[position];
-                if let Stage::Waiting { .. } = fence.stage {
-                    fence.stage = Stage::Waiting { until: Some(now + wait) };
-                }
-            }
-            (Proof::ReinstatedAgain, FencePolicy::Strict | FencePolicy::Unsafe) => {}
-        }
+        self.end_fence(now, position, End::Proved(proof));
         // The reset ended our own commands on every other nexus too, and unless TAS is set nobody says so (SAM,
         // command termination by another I_T nexus).
         self.sweep_all();

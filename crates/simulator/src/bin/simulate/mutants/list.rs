@@ -77,12 +77,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        self.actions.push_back(Action::Fence { path });\n        self.fenced(now, path, Proof::Reinstated);\n",
     ),
     mutant(
-        "a login after one that died is as good as any",
-        FENCE,
-        "(Proof::Reinstated, _) => self",
-        "(Proof::Reinstated | Proof::ReinstatedAgain, _) => self",
-    ),
-    mutant(
         "the bounded wait is no wait",
         FENCE,
         "FencePolicy::Bounded { wait } => Some(now + wait),\n            FencePolicy::Strict",
