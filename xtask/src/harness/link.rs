@@ -3,7 +3,7 @@
 //! each connection was logged in. Works with any target, because it stands outside of it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -364,6 +364,8 @@ fn reset(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+
+    use std::net::Ipv4Addr;
 
     use super::*;
 
