@@ -91,6 +91,7 @@ struct Seen {
     errors: u64,
     mismatches: u64,
     stuck: usize,
+    fences: Fences,
     first_failure: String,
 }
 
@@ -100,9 +101,9 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
         ensure!(is_installed(tool), "{tool} is not installed");
     }
     println!(
-        "| target | memory | rounds | stuck writes | acknowledged | reconnections | longest gap | errors | mismatches |"
+        "| target | memory | rounds | stuck writes | fences proved, waived | acknowledged | reconnections | longest gap | errors | mismatches |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut is_good = true;
     for target in options.targets {
         let plan = |memory, rounds| Plan { target, memory, rounds, seed: options.seed };
@@ -124,8 +125,10 @@ impl Plan {
         let seen = self.rounds()?;
         let Self { target, memory, rounds, .. } = self;
         println!(
-            "| {target} | {memory} | {rounds} | {} | {} | {} | {:.0} ms | {} | {} |",
+            "| {target} | {memory} | {rounds} | {} | {}, {} | {} | {} | {:.0} ms | {} | {} |",
             self.stuck(seen.stuck),
+            seen.fences.proved,
+            seen.fences.waived,
             seen.acknowledged,
             seen.reconnections,
             seen.longest_pause_ms,
@@ -164,7 +167,7 @@ impl Plan {
             ["check", &disk.uri, "--overwrite", "--reconnect", "--json", "--seed", &self.seed.to_string()];
         let mut client = Process::start(smpath::binary()?, check)?;
         let mut random = Random::new(self.seed);
-        let mut stuck = 0;
+        let (mut stuck, mut fences) = (0, Fences::default());
         for round in 0..self.rounds {
             eprintln!("{}, {}: round {} of {}", self.target, self.memory, round + 1, self.rounds);
             pause(&mut random, LIFE_MS);
@@ -172,7 +175,7 @@ impl Plan {
             disk.ensure_alive()?;
             let is_gated = self.target == Kind::Tgt && round % 2 == 0;
             let held = if is_gated { stick(&gate)? } else { 0 };
-            disk.kill()?;
+            fences.take(&disk.kill()?);
             pause(&mut random, GAP_MS);
             disk = Disk::launch(&room, &arguments)?;
             if held > 0 {
@@ -189,7 +192,8 @@ impl Plan {
         // With mismatches it ends badly, and still says what it saw.
         let _ = client.terminate(LIMIT)?;
         disk.ensure_alive()?;
-        parse(&client.output(), stuck)
+        fences.take(&disk.kill()?);
+        parse(&client.output(), stuck, fences)
     }
 }
 
@@ -204,7 +208,27 @@ fn pause(random: &mut Random, (least, most): (u64, u64)) {
     thread::sleep(Duration::from_millis(least + random.below(most - least + 1)));
 }
 
-fn parse(output: &str, stuck: usize) -> Result<Seen> {
+/// How the fences of all lives ended; the rest of them ended with a life.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fences {
+    proved: usize,
+    waived: usize,
+}
+
+impl Fences {
+    /// Counts what one life said.
+    fn take(&mut self, log: &str) {
+        let said =
+            |what: &str| log.lines().filter(|line| line.contains("fence") && line.contains(what)).count();
+        self.proved += said("proved");
+        self.waived += said("waived");
+        for line in log.lines().filter(|line| line.contains("waived")) {
+            eprintln!("    {line}");
+        }
+    }
+}
+
+fn parse(output: &str, stuck: usize, fences: Fences) -> Result<Seen> {
     let unclear = || format!("smpath check says\n{output}");
     let line = output.lines().find(|line| line.starts_with('{')).with_context(unclear)?;
     let report: Value = serde_json::from_str(line).with_context(unclear)?;
@@ -216,6 +240,7 @@ fn parse(output: &str, stuck: usize) -> Result<Seen> {
         errors: number("errors")?,
         mismatches: number("mismatches")?,
         stuck,
+        fences,
         first_failure: output.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n"),
     })
 }

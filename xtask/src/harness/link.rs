@@ -364,7 +364,6 @@ fn reset(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
-
     use std::net::Ipv4Addr;
 
     use super::*;
