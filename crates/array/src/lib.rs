@@ -35,7 +35,7 @@ pub use scsi::port_groups::AccessState;
 pub use store::{Extent, Mapping, MemoryStore, Store, StoreError};
 pub use task_management::{Function, Response};
 pub use topology::{
-    AccessChanges, GroupId, NexusId, NexusLoss, Options, PortId, Provisioning, UnitId, UnitOptions,
-    WriteCache, WriteProtection,
+    AccessChanges, Coordination, GroupId, NexusId, NexusLoss, Options, PortId, Provisioning, Remapping,
+    UnitId, UnitOptions, WriteCache, WriteProtection,
 };
-pub use unit::{Counters, Identity};
+pub use unit::{Counters, Identity, ShownIdentity};

@@ -16,7 +16,7 @@ use iscsi::target::{
 };
 use scsi::Lun;
 
-use crate::check::{Effect, Rule};
+use crate::check::Effect;
 use crate::fault::{group_of, port_id};
 use crate::link::{self, Arrived, ConnectionId, Door, End, Wire};
 use crate::log::Part;
@@ -189,9 +189,7 @@ impl Target {
         self.array.handle(scene.now, event);
         while let Ok(effect) = self.effects.try_recv() {
             scene.note(Part::Medium, effect_numbers(&effect), || format!("{effect:?}"));
-            let checks = &mut scene.checks;
-            let finding = checks.medium.effect(&checks.ledger, &effect);
-            checks.found(scene.now, Rule::Ghost, finding);
+            scene.checks.effect(scene.now, &effect);
         }
         self.drain_array(scene);
         scene.timers.arm(Source::Array, self.array.poll_timeout());
@@ -418,6 +416,10 @@ fn effect_numbers(effect: &Effect) -> [u64; 3] {
         }
         Effect::Deallocated { unit, first, blocks } => {
             [u64::from(*unit) << 32 | u64::from(*first), u64::from(*blocks), 1 << 40]
+        }
+        Effect::Lost { unit, blocks } => {
+            let first = blocks.first().map_or(0, |lost| lost.lba);
+            [u64::from(*unit) << 32 | u64::from(first), blocks.len() as u64, 1 << 41]
         }
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod bounds;
 mod completions;
+mod durability;
 mod ledger;
 mod liveness;
 mod medium;
@@ -12,12 +13,15 @@ use std::fmt;
 
 use clock::Instant;
 
+use crate::stamp::BlockAt;
+
 pub(crate) use access::{AccessCheck, Epoch};
 pub(crate) use bounds::BoundsCheck;
 pub(crate) use completions::CompletionCheck;
+pub(crate) use durability::DurabilityCheck;
 pub(crate) use ledger::{Change, Ledger, Moment};
 pub(crate) use liveness::LivenessCheck;
-pub(crate) use medium::{Effect, MediumCheck};
+pub(crate) use medium::{Effect, LostBlock, MediumCheck};
 pub(crate) use register::RegisterCheck;
 
 /// A promise that was broken.
@@ -36,6 +40,8 @@ pub enum Rule {
     Register,
     /// Nothing older reaches the medium after a newer write was acknowledged.
     Ghost,
+    /// What was flushed stays; what a cache lost is told by a flush that fails.
+    Durability,
     /// Each request is answered exactly once, in a way that its protocol allows.
     Completion,
     /// What waits is bounded.
@@ -52,6 +58,7 @@ pub(crate) struct Checks {
     pub(crate) ledger: Ledger,
     pub(crate) register: RegisterCheck,
     pub(crate) medium: MediumCheck,
+    pub(crate) durability: DurabilityCheck,
     pub(crate) completions: CompletionCheck,
     pub(crate) bounds: BoundsCheck,
     pub(crate) access: AccessCheck,
@@ -68,11 +75,26 @@ impl Checks {
             ledger: Ledger::default(),
             register: RegisterCheck::default(),
             medium: MediumCheck::default(),
+            durability: DurabilityCheck::default(),
             completions: CompletionCheck::default(),
             bounds,
             access: AccessCheck::default(),
             liveness: LivenessCheck::default(),
             violations: Vec::new(),
+        }
+    }
+
+    /// Something happened to a medium.
+    pub(crate) fn effect(&mut self, at: Instant, effect: &Effect) {
+        let finding = self.medium.effect(&self.ledger, effect);
+        self.found(at, Rule::Ghost, finding);
+        let finding = self.durability.effect(&self.ledger, effect);
+        self.found(at, Rule::Durability, finding);
+        if let Effect::Lost { unit, blocks } = effect {
+            let moment = self.ledger.moment();
+            for lost in blocks {
+                self.register.lost(BlockAt { unit: *unit, lba: lost.lba }, moment, lost.kept);
+            }
         }
     }
 

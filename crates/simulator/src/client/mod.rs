@@ -52,7 +52,7 @@ enum Phase {
 enum Asked {
     Read { first: u32, blocks: u32, began: Moment },
     Change(WriteId),
-    Flush,
+    Flush { began: Moment },
 }
 
 impl Wire for Conversation {
@@ -253,13 +253,18 @@ impl Client {
     }
 
     fn ask_write(&mut self, scene: &mut Scene, first: u32, blocks: u32) {
-        let id = scene.checks.ledger.begin(self.plan.unit, first, blocks, Change::Stamp);
+        let durable = self.random.percent(10);
+        let ledger = &mut scene.checks.ledger;
+        let id = if durable {
+            ledger.begin_durable(self.plan.unit, first, blocks)
+        } else {
+            ledger.begin(self.plan.unit, first, blocks, Change::Stamp)
+        };
         let (offset, length) = self.bytes(first, blocks);
         let mut data = vec![0; length as usize];
         for (block, lba) in data.chunks_exact_mut(self.unit.block_size as usize).zip(first..) {
             stamp::fill(block, BlockAt { unit: self.plan.unit, lba }, id);
         }
-        let durable = self.random.percent(10);
         self.send(scene, Asked::Change(id), Command::Write { offset, data: &data, durable });
     }
 
@@ -276,7 +281,8 @@ impl Client {
     }
 
     fn ask_flush(&mut self, scene: &mut Scene) {
-        self.send(scene, Asked::Flush, Command::Flush);
+        let began = scene.checks.ledger.moment();
+        self.send(scene, Asked::Flush { began }, Command::Flush);
     }
 
     fn send(&mut self, scene: &mut Scene, asked: Asked, command: Command<'_>) {
@@ -310,7 +316,14 @@ impl Client {
                     && !failed
                 {
                     checks.medium.acknowledged(id, write);
+                    let finding = checks.durability.acknowledged(id, write.is_durable);
+                    checks.found(scene.now, Rule::Durability, finding);
                 }
+            }
+            Some(Asked::Flush { began }) => {
+                let checks = &mut scene.checks;
+                let finding = checks.durability.flushed(&checks.ledger, self.plan.unit, began, failed);
+                checks.found(scene.now, Rule::Durability, finding);
             }
             Some(Asked::Read { first, blocks, began }) if !failed => {
                 self.check_read(scene, first, began, &answer.data);
@@ -326,7 +339,7 @@ impl Client {
                 scene.checks.found(scene.now, Rule::Liveness, finding);
                 self.phase = Phase::Done;
             }
-            Some(Asked::Read { .. } | Asked::Flush) | None => {}
+            Some(Asked::Read { .. }) | None => {}
         }
     }
 

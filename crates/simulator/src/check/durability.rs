@@ -1,0 +1,180 @@
+//! What was flushed stays, and what a cache lost is told (I8, I9).
+//!
+//! A logical unit may lose what is in its volatile cache. It must not lose a write that was acknowledged before a
+//! flush that was acknowledged was asked for, nor one that was acknowledged as durable. What it may lose has to be
+//! told: after the initiator was told of a loss, one flush fails before one succeeds that would have covered it.
+
+use std::collections::BTreeMap;
+
+use super::ledger::{Ledger, Moment};
+use super::medium::{Effect, LostBlock};
+use crate::stamp::{BlockAt, Content, WriteId};
+
+#[derive(Debug, Default)]
+pub(crate) struct DurabilityCheck {
+    /// When the youngest flush that was acknowledged was asked for, of each unit.
+    flushed: BTreeMap<u32, Moment>,
+    /// The newest write of each block that a cache lost and nothing has replaced since.
+    lost: BTreeMap<BlockAt, WriteId>,
+    /// Units of whose loss the initiator was told.
+    told: BTreeMap<u32, ()>,
+    /// Promises before this are not kept by anybody: the process that gave them is dead.
+    forgotten: Moment,
+    /// Acknowledged writes that a cache lost.
+    pub(crate) losses: u64,
+}
+
+impl DurabilityCheck {
+    pub(crate) fn effect(&mut self, ledger: &Ledger, effect: &Effect) -> Result<(), String> {
+        match effect {
+            Effect::Written { unit, first, contents } => {
+                let last = first + u32::try_from(contents.len()).expect("writes are short");
+                self.replaced(*unit, *first, last);
+                Ok(())
+            }
+            Effect::Deallocated { unit, first, blocks } => {
+                self.replaced(*unit, *first, first + blocks);
+                Ok(())
+            }
+            Effect::Lost { unit, blocks } => {
+                self.told.remove(unit);
+                blocks.iter().try_for_each(|lost| self.lost_block(ledger, *unit, lost))
+            }
+        }
+    }
+
+    fn replaced(&mut self, unit: u32, first: u32, end: u32) {
+        if !self.lost.is_empty() {
+            for lba in first..end {
+                self.lost.remove(&BlockAt { unit, lba });
+            }
+        }
+    }
+
+    fn lost_block(&mut self, ledger: &Ledger, unit: u32, lost: &LostBlock) -> Result<(), String> {
+        let at = BlockAt { unit, lba: lost.lba };
+        let flushed = self.flushed.get(&unit).copied().unwrap_or_default().max(self.forgotten);
+        for dropped in &lost.dropped {
+            let Content::Write(id) = dropped else { continue };
+            let Some(write) = ledger.get(*id).filter(|_| lost.kept != *dropped) else { continue };
+            let Some(acknowledged) = write.ended.acknowledged() else { continue };
+            if acknowledged > self.forgotten && acknowledged < flushed {
+                return Err(format!(
+                    "{at} lost {id}, which was acknowledged before a flush that was acknowledged"
+                ));
+            }
+            if acknowledged > self.forgotten && write.is_durable {
+                return Err(format!("{at} lost {id}, which was acknowledged as durable"));
+            }
+        }
+        self.losses += 1;
+        match lost.dropped.last() {
+            Some(Content::Write(id)) => self.lost.insert(at, *id),
+            _ => self.lost.remove(&at),
+        };
+        Ok(())
+    }
+
+    /// The initiator has received what says that the unit may have lost its cache.
+    pub(crate) fn told(&mut self, unit: u32) {
+        self.told.insert(unit, ());
+    }
+
+    /// A write was acknowledged as durable.
+    pub(crate) fn acknowledged(&self, id: WriteId, is_durable: bool) -> Result<(), String> {
+        match self.lost.iter().find(|(_, lost)| is_durable && **lost == id) {
+            Some((at, _)) => Err(format!("{id} was acknowledged as durable after {at} had lost it")),
+            None => Ok(()),
+        }
+    }
+
+    /// A client was told how the flush ended that it had asked for at `began`.
+    pub(crate) fn flushed(
+        &mut self,
+        ledger: &Ledger,
+        unit: u32,
+        began: Moment,
+        failed: bool,
+    ) -> Result<(), String> {
+        let covered = |id: WriteId, before: Moment| {
+            let ended = ledger.get(id).and_then(|write| write.ended.acknowledged());
+            ended.is_some_and(|ended| ended < before)
+        };
+        if failed {
+            self.lost.retain(|at, id| at.unit != unit || !covered(*id, Moment(u64::MAX)));
+            return Ok(());
+        }
+        let flushed = self.flushed.entry(unit).or_default();
+        *flushed = began.max(*flushed);
+        if !self.told.contains_key(&unit) {
+            return Ok(());
+        }
+        match self.lost.iter().find(|(at, id)| at.unit == unit && covered(**id, began)) {
+            Some((at, id)) => Err(format!(
+                "a flush was acknowledged that was to cover {id}, which {at} had lost, and no flush has failed since"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The process that had acknowledged writes is gone, and with it what it knew of them.
+    pub(crate) fn forget(&mut self, now: Moment) {
+        self.forgotten = now;
+        self.lost.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::Change;
+    use super::*;
+
+    fn lose(id: WriteId) -> Effect {
+        let lost = LostBlock { lba: 3, kept: Content::Zero, dropped: vec![Content::Write(id)] };
+        Effect::Lost { unit: 0, blocks: vec![lost] }
+    }
+
+    fn written(ledger: &mut Ledger) -> WriteId {
+        let id = ledger.begin(0, 3, 1, Change::Stamp);
+        ledger.end(id, true);
+        id
+    }
+
+    #[test]
+    fn a_write_that_was_flushed_must_not_be_lost() {
+        let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
+        let id = written(&mut ledger);
+        let began = ledger.moment();
+        check.flushed(&ledger, 0, began, false).unwrap();
+        assert!(check.effect(&ledger, &lose(id)).is_err());
+    }
+
+    #[test]
+    fn a_flush_that_was_asked_for_before_the_write_was_acknowledged_promises_nothing() {
+        let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
+        let began = ledger.moment();
+        let id = written(&mut ledger);
+        check.flushed(&ledger, 0, began, false).unwrap();
+        check.effect(&ledger, &lose(id)).unwrap();
+    }
+
+    #[test]
+    fn after_a_loss_that_was_told_one_flush_fails_and_the_next_may_succeed() {
+        let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
+        let id = written(&mut ledger);
+        check.effect(&ledger, &lose(id)).unwrap();
+        check.told(0);
+        let began = ledger.moment();
+        assert!(check.flushed(&ledger, 0, began, false).is_err());
+        check.flushed(&ledger, 0, began, true).unwrap();
+        check.flushed(&ledger, 0, began, false).unwrap();
+    }
+
+    #[test]
+    fn a_durable_write_must_not_be_lost() {
+        let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
+        let id = ledger.begin_durable(0, 3, 1);
+        ledger.end(id, true);
+        assert!(check.effect(&ledger, &lose(id)).is_err());
+    }
+}
