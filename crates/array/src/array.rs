@@ -322,6 +322,17 @@ impl Array {
         self.nexuses.iter().map(|(id, nexus)| (*id, nexus.port, nexus.initiator.as_str()))
     }
 
+    /// What a LUN stands for at a port.
+    #[must_use]
+    pub fn unit_behind(&self, port: PortId, lun: Lun) -> Option<UnitId> {
+        if self.topology.has_port(port) { self.unit_at(port, lun) } else { None }
+    }
+
+    /// The WRITE commands that a unit holds, as they came; also those of nexuses that are closed.
+    pub fn held_writes(&self, unit: UnitId) -> impl Iterator<Item = HeldWrite<'_>> {
+        self.unit(unit).into_iter().flat_map(|unit| unit.tasks.writes())
+    }
+
     /// How often a fault has struck.
     #[must_use]
     pub fn fault_hits(&self, id: FaultId) -> u64 {
@@ -504,6 +515,16 @@ fn single_level(lun: Lun) -> Lun {
         LunFormat::Flat(number) => Lun::from(number),
         _ => lun,
     }
+}
+
+/// A WRITE that was accepted and may still be executed.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldWrite<'a> {
+    pub nexus: NexusId,
+    pub tag: u64,
+    /// The logical block address.
+    pub first: u64,
+    pub data: &'a [u8],
 }
 
 /// What can be seen of a unit from outside.

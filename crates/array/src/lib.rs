@@ -29,7 +29,7 @@ mod task_set;
 mod topology;
 mod unit;
 
-pub use array::{Action, Array, AttentionPolicy, Event, UnitView};
+pub use array::{Action, Array, AttentionPolicy, Event, HeldWrite, UnitView};
 pub use faults::{Chance, Class, Effect, Fault, FaultId, Place, Scope, Treatment, Until, When};
 pub use scsi::port_groups::AccessState;
 pub use store::{Extent, Mapping, MemoryStore, Store, StoreError};

@@ -140,13 +140,16 @@ impl Array {
         unit: UnitId,
         tag: u64,
     ) -> (Response, Vec<Sequence>) {
-        let aborted = self.abort(now, unit, |task| task.nexus == nexus && task.tag == tag);
-        if aborted.found {
-            self.tell_aborted(unit, aborted.unanswered, Teller::TheNexusItself);
-            (Response::Complete, aborted.awaited)
-        } else {
-            (Response::TaskDoesNotExist, Vec::new())
+        // A task stays where it was accepted, whatever its LUN stands for now.
+        let elsewhere = (0..self.units.len()).map(UnitId::at).filter(|other| *other != unit);
+        for unit in core::iter::once(unit).chain(elsewhere) {
+            let aborted = self.abort(now, unit, |task| task.nexus == nexus && task.tag == tag);
+            if aborted.found {
+                self.tell_aborted(unit, aborted.unanswered, Teller::TheNexusItself);
+                return (Response::Complete, aborted.awaited);
+            }
         }
+        (Response::TaskDoesNotExist, Vec::new())
     }
 
     /// The tasks of all nexuses end; those of others are told, by status if TAS says so (SAM, 5.6).

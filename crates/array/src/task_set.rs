@@ -162,6 +162,14 @@ impl TaskSet {
         }
     }
 
+    pub(crate) fn writes(&self) -> impl Iterator<Item = crate::HeldWrite<'_>> {
+        self.held.iter().filter_map(|held| {
+            let task = &held.task;
+            let Cdb::Write(access) = &task.command else { return None };
+            Some(crate::HeldWrite { nexus: task.nexus, tag: task.tag, first: access.lba.0, data: &task.data })
+        })
+    }
+
     /// The tasks of a nexus run on, but nobody is there to be told. Their names are returned.
     pub(crate) fn orphan(&mut self, nexus: NexusId) -> Vec<Sequence> {
         let of_nexus = self.held.iter_mut().filter(|held| held.task.nexus == nexus);

@@ -5,9 +5,12 @@ use std::fmt;
 use clock::Duration;
 use multipath::{NoPath, Policy};
 
-use crate::fault::{Kind, PlannedFault};
+use scsi_multipath::{FENCE_WAIT, FencePolicy, Sharing};
+
+use crate::fault::{Danger, Kind, PlannedFault, group_of};
 use crate::link::Closing;
 use crate::random::Random;
+use crate::target::TargetProfile;
 
 /// Which faults a run may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Profile {
     All,
     /// All of them, but no writes that overlap in flight: what is left is what a fence is for.
     Disjoint,
+    /// All of them, and those that no initiator can do anything about: what the checkers must see.
+    Control,
     /// Only those after which no command can be executed late, and no writes that overlap in flight: for what
     /// neither fences nor orders.
     NoLateExecution,
@@ -27,11 +32,15 @@ pub enum Profile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub profile: Profile,
+    /// How the target behaves, if the seed is not to decide.
+    pub target: Option<TargetProfile>,
+    /// What is done about writes of unknown fate, if the seed is not to decide.
+    pub fence: Option<FencePolicy>,
 }
 
 impl From<Profile> for Choice {
     fn from(profile: Profile) -> Self {
-        Self { profile }
+        Self { profile, target: None, fence: None }
     }
 }
 
@@ -53,10 +62,16 @@ pub struct Plan {
     pub(crate) ports_per_controller: u16,
     pub(crate) units: Vec<UnitPlan>,
     pub(crate) clients: Vec<ClientPlan>,
+    /// How the target behaves.
+    pub(crate) target: TargetProfile,
+    pub(crate) sharing: Sharing,
+    pub(crate) fence: FencePolicy,
     pub(crate) policy: Policy,
     pub(crate) no_path: NoPath,
     pub(crate) delayed_removal: Duration,
     pub(crate) digests: bool,
+    /// How many commands the target takes at a time.
+    pub(crate) window: u32,
     pub(crate) initial_r2t: bool,
     pub(crate) command_timeout: Duration,
     pub(crate) latency: Duration,
@@ -112,9 +127,17 @@ pub(crate) struct Mix {
 impl Profile {
     fn allows(self, kind: Kind) -> bool {
         match self {
-            Self::All | Self::Disjoint => true,
-            Self::NoLateExecution => !kind.executes_late(),
+            Self::All | Self::Disjoint => kind.danger() != Danger::Untold,
+            Self::Control => true,
+            Self::NoLateExecution => kind.danger() == Danger::Timely,
             Self::Calm => false,
+        }
+    }
+
+    fn targets(self) -> &'static [TargetProfile] {
+        match self {
+            Self::All | Self::Disjoint | Self::Control => TargetProfile::CLAIMED,
+            Self::NoLateExecution | Self::Calm => TargetProfile::TIMELY,
         }
     }
 }
@@ -122,7 +145,7 @@ impl Profile {
 impl Plan {
     #[must_use]
     pub fn draw(seed: u64, choice: impl Into<Choice>, reduction: &Reduction) -> Self {
-        let Choice { profile } = choice.into();
+        let Choice { profile, target, fence } = choice.into();
         let mut random = Random::new(seed);
         let controllers = random.pick(&[1, 2, 2, 2]);
         let ports_per_controller = random.pick(&[1, 2, 2]);
@@ -143,6 +166,12 @@ impl Plan {
             _ => NoPath::Queue,
         };
         let latency = Duration::from_micros(random.spread(20, 5_000));
+        let drawn_target = random.pick(profile.targets());
+        let drawn_fence = random.pick(&[
+            FencePolicy::Bounded { wait: FENCE_WAIT },
+            FencePolicy::Bounded { wait: FENCE_WAIT },
+            FencePolicy::Strict,
+        ]);
         let mut plan = Self {
             seed,
             profile,
@@ -150,16 +179,20 @@ impl Plan {
             ports_per_controller,
             units,
             clients,
+            target: target.unwrap_or(drawn_target),
+            sharing: random.pick(&[Sharing::Exclusive, Sharing::Exclusive, Sharing::Shared]),
+            fence: fence.unwrap_or(drawn_fence),
             policy,
             no_path,
             delayed_removal: Duration::from_secs(random.pick(&[0, 0, 60])),
             digests: random.percent(50),
+            window: random.pick(&[2, 8, 32, 128]),
             initial_r2t: random.percent(30),
             command_timeout: Duration::from_secs(random.within(2..=30)),
             latency,
             jitter: Duration::from_nanos(random.below(latency.as_nanos() * 2)),
             closing: match profile {
-                Profile::All | Profile::Disjoint => Closing::InOrder,
+                Profile::All | Profile::Disjoint | Profile::Control => Closing::InOrder,
                 Profile::NoLateExecution | Profile::Calm => Closing::Prompt,
             },
             storm,
@@ -175,13 +208,18 @@ impl Plan {
         let possible: Vec<Kind> = Kind::ALL
             .iter()
             .copied()
-            .filter(|kind| self.profile.allows(*kind) && (self.digests || *kind != Kind::BitFlip))
+            .filter(|kind| self.profile.allows(*kind) && self.can_have(*kind))
             .collect();
         if possible.is_empty() {
             return;
         }
         let wanted = random.within(1..=6);
-        let kinds: Vec<Kind> = (0..wanted).map(|_| random.pick(&possible)).collect();
+        let mut kinds: Vec<Kind> = (0..wanted).map(|_| random.pick(&possible)).collect();
+        if self.profile == Profile::Control {
+            let untold: Vec<Kind> =
+                possible.iter().copied().filter(|kind| kind.danger() == Danger::Untold).collect();
+            kinds.push(random.pick(&untold));
+        }
         let mean = random.spread(200, 8_000);
         let mut at = 0;
         loop {
@@ -200,6 +238,14 @@ impl Plan {
         }
     }
 
+    /// Some faults need digests, some would be hidden by them.
+    fn can_have(&self, kind: Kind) -> bool {
+        match kind.digests() {
+            Some(wanted) => wanted == self.digests,
+            None => true,
+        }
+    }
+
     fn reduce(&mut self, reduction: &Reduction) {
         if let Some(only) = &reduction.only_faults {
             let mut number = 0..;
@@ -210,6 +256,31 @@ impl Plan {
                 client.requests = client.requests.min(requests);
             }
         }
+    }
+
+    /// Whether what a fence is for can happen.
+    pub(crate) fn needs_fences(&self) -> bool {
+        matches!(self.profile, Profile::All | Profile::Disjoint | Profile::Control)
+    }
+
+    /// Which target a port belongs to.
+    pub(crate) fn target_of(&self, port: usize) -> u32 {
+        match self.target {
+            TargetProfile::TwoGateways => u32::from(group_of(port, self.ports_per_controller).0) - 1,
+            _ => 0,
+        }
+    }
+
+    /// What disks are made with.
+    pub(crate) fn disk_options(&self) -> scsi_multipath::Options {
+        let usual = scsi_multipath::Options::default();
+        let head = multipath::Options {
+            policy: self.policy,
+            no_path: self.no_path,
+            delayed_removal: self.delayed_removal,
+            ..usual.head
+        };
+        scsi_multipath::Options { head, sharing: self.sharing, fence: self.fence }
     }
 
     pub(crate) fn ports(&self) -> usize {
@@ -251,7 +322,7 @@ impl ClientPlan {
             },
             structured: random.percent(50),
             overlaps: match profile {
-                Profile::All | Profile::Calm => Overlaps::Allowed,
+                Profile::All | Profile::Control | Profile::Calm => Overlaps::Allowed,
                 Profile::NoLateExecution | Profile::Disjoint => Overlaps::Avoided,
             },
         }
@@ -272,6 +343,12 @@ impl fmt::Display for Plan {
             "{}, no path: {:?}, removal after {:?}, ",
             self.policy, self.no_path, self.delayed_removal
         )?;
+        let fence = match self.fence {
+            FencePolicy::Bounded { wait } => format!("bounded by {wait:?}"),
+            FencePolicy::Strict => String::from("strict"),
+            FencePolicy::Unsafe => String::from("unsafe"),
+        };
+        write!(f, "target {}, {:?}, fence {fence}, ", self.target, self.sharing)?;
         write!(f, "digests {}, latency {:?}+{:?}, ", self.digests, self.latency, self.jitter)?;
         write!(f, "commands {:?}, {} faults in {:?}", self.command_timeout, self.faults.len(), self.storm)
     }

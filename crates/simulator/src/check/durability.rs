@@ -4,7 +4,9 @@
 //! flush that was acknowledged was asked for, nor one that was acknowledged as durable. What it may lose has to be
 //! told: after the initiator was told of a loss, one flush fails before one succeeds that would have covered it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use clock::Instant;
 
 use super::ledger::{Ledger, Moment};
 use super::medium::{Effect, LostBlock};
@@ -16,8 +18,10 @@ pub(crate) struct DurabilityCheck {
     flushed: BTreeMap<u32, Moment>,
     /// The newest write of each block that a cache lost and nothing has replaced since.
     lost: BTreeMap<BlockAt, WriteId>,
+    /// When units lost something last.
+    lost_at: BTreeMap<u32, Instant>,
     /// Units of whose loss the initiator was told.
-    told: BTreeMap<u32, ()>,
+    told: BTreeSet<u32>,
     /// Promises before this are not kept by anybody: the process that gave them is dead.
     forgotten: Moment,
     /// Acknowledged writes that a cache lost.
@@ -25,7 +29,7 @@ pub(crate) struct DurabilityCheck {
 }
 
 impl DurabilityCheck {
-    pub(crate) fn effect(&mut self, ledger: &Ledger, effect: &Effect) -> Result<(), String> {
+    pub(crate) fn effect(&mut self, now: Instant, ledger: &Ledger, effect: &Effect) -> Result<(), String> {
         match effect {
             Effect::Written { unit, first, contents } => {
                 let last = first + u32::try_from(contents.len()).expect("writes are short");
@@ -38,6 +42,7 @@ impl DurabilityCheck {
             }
             Effect::Lost { unit, blocks } => {
                 self.told.remove(unit);
+                self.lost_at.insert(*unit, now);
                 blocks.iter().try_for_each(|lost| self.lost_block(ledger, *unit, lost))
             }
         }
@@ -75,9 +80,12 @@ impl DurabilityCheck {
         Ok(())
     }
 
-    /// The initiator has received what says that the unit may have lost its cache.
-    pub(crate) fn told(&mut self, unit: u32) {
-        self.told.insert(unit, ());
+    /// The initiator has received what says that the unit may have lost its cache, over a connection that is as old.
+    /// What a new session is greeted with says nothing about the time before.
+    pub(crate) fn told(&mut self, unit: u32, connected: Instant) {
+        if self.lost_at.get(&unit).is_some_and(|lost_at| connected < *lost_at) {
+            self.told.insert(unit);
+        }
     }
 
     /// A write was acknowledged as durable.
@@ -106,7 +114,7 @@ impl DurabilityCheck {
         }
         let flushed = self.flushed.entry(unit).or_default();
         *flushed = began.max(*flushed);
-        if !self.told.contains_key(&unit) {
+        if !self.told.contains(&unit) {
             return Ok(());
         }
         match self.lost.iter().find(|(at, id)| at.unit == unit && covered(**id, began)) {
@@ -129,6 +137,10 @@ mod tests {
     use super::super::ledger::Change;
     use super::*;
 
+    fn at(secs: u64) -> Instant {
+        Instant::START + clock::Duration::from_secs(secs)
+    }
+
     fn lose(id: WriteId) -> Effect {
         let lost = LostBlock { lba: 3, kept: Content::Zero, dropped: vec![Content::Write(id)] };
         Effect::Lost { unit: 0, blocks: vec![lost] }
@@ -146,7 +158,7 @@ mod tests {
         let id = written(&mut ledger);
         let began = ledger.moment();
         check.flushed(&ledger, 0, began, false).unwrap();
-        assert!(check.effect(&ledger, &lose(id)).is_err());
+        assert!(check.effect(at(1), &ledger, &lose(id)).is_err());
     }
 
     #[test]
@@ -155,15 +167,15 @@ mod tests {
         let began = ledger.moment();
         let id = written(&mut ledger);
         check.flushed(&ledger, 0, began, false).unwrap();
-        check.effect(&ledger, &lose(id)).unwrap();
+        check.effect(at(1), &ledger, &lose(id)).unwrap();
     }
 
     #[test]
     fn after_a_loss_that_was_told_one_flush_fails_and_the_next_may_succeed() {
         let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
         let id = written(&mut ledger);
-        check.effect(&ledger, &lose(id)).unwrap();
-        check.told(0);
+        check.effect(at(1), &ledger, &lose(id)).unwrap();
+        check.told(0, Instant::START);
         let began = ledger.moment();
         assert!(check.flushed(&ledger, 0, began, false).is_err());
         check.flushed(&ledger, 0, began, true).unwrap();
@@ -175,6 +187,6 @@ mod tests {
         let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
         let id = ledger.begin_durable(0, 3, 1);
         ledger.end(id, true);
-        assert!(check.effect(&ledger, &lose(id)).is_err());
+        assert!(check.effect(at(1), &ledger, &lose(id)).is_err());
     }
 }

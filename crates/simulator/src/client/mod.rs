@@ -14,7 +14,7 @@ use crate::log::Part;
 use crate::plan::{ClientPlan, Overlaps, UnitPlan};
 use crate::random::Random;
 use crate::scene::{Scene, Source};
-use crate::stamp::{self, BlockAt, WriteId};
+use crate::stamp::{self, BlockAt, Content, WriteId};
 use conversation::{Answer, Command, Conversation};
 
 /// How long a client waits before it connects again.
@@ -27,12 +27,15 @@ pub(crate) struct Client {
     unit: UnitPlan,
     connection: Option<ConnectionId>,
     conversation: Conversation,
-    in_flight: BTreeMap<u64, Asked>,
+    /// What is out, and since when.
+    in_flight: BTreeMap<u64, (Asked, Instant)>,
     cookies: u64,
     issued: u32,
     /// When the next request is due, or the next connection.
     next_at: Instant,
     phase: Phase,
+    /// The longest time that an answer took.
+    pub(crate) longest_wait: Duration,
     random: Random,
 }
 
@@ -90,6 +93,7 @@ impl Client {
             issued: 0,
             next_at: Instant::START,
             phase: Phase::Load,
+            longest_wait: Duration::ZERO,
             random,
         }
     }
@@ -292,7 +296,7 @@ impl Client {
             format!("client {} asks {cookie:x} {asked:?}", self.index)
         });
         scene.checks.completions.asked(self.index, cookie);
-        self.in_flight.insert(cookie, asked);
+        self.in_flight.insert(cookie, (asked, scene.now));
         self.conversation.send(cookie, &command);
     }
 
@@ -308,7 +312,18 @@ impl Client {
         });
         let finding = scene.checks.completions.answered(self.index, cookie, failed);
         scene.checks.found(scene.now, Rule::Completion, finding);
-        match self.in_flight.remove(&cookie) {
+        let asked = self.in_flight.remove(&cookie);
+        if let (Some(error), Some((_, since))) = (answer.error, asked)
+            && scene.checks.weather.had_a_way_since(since)
+        {
+            let finding =
+                Err(format!("client {} got {error:?}, and a path was there all the time", self.index));
+            scene.checks.found(scene.now, Rule::Permanence, finding);
+        }
+        if let Some((_, since)) = asked {
+            self.longest_wait = self.longest_wait.max(scene.now.since(since));
+        }
+        match asked.map(|(asked, _)| asked) {
             Some(Asked::Change(id)) => {
                 scene.checks.ledger.end(id, !failed);
                 let checks = &mut scene.checks;
@@ -349,6 +364,10 @@ impl Client {
             let at = BlockAt { unit: self.plan.unit, lba };
             let content = stamp::read(block, at);
             let checks = &mut scene.checks;
+            if content == Content::Garbage && checks.wire_is_silent {
+                checks.silent_damage += 1;
+                continue;
+            }
             let finding = checks.register.read(&checks.ledger, at, content, began, ended);
             checks.found(scene.now, Rule::Register, finding);
         }

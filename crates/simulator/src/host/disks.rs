@@ -71,35 +71,22 @@ impl Disks {
 impl Host {
     /// A survey found a logical unit: find or create its disk, and offer it the path.
     pub(super) fn path_found(&mut self, scene: &mut Scene, nexus: u32, lun: Lun, unit: Box<Unit>) {
-        let settings = self.settings.head;
-        let head = multipath::Options {
-            policy: settings.policy,
-            no_path: settings.no_path,
-            delayed_removal: settings.delayed_removal,
-            ..scsi_multipath::Options::default().head
-        };
+        let options = self.settings.disk.clone();
         let entry = self.disks.registry.find_or_create(unit.identity.name(), |_| Entry {
-            disk: Disk::new(
-                unit.identity.clone(),
-                scsi_multipath::Options { head, ..scsi_multipath::Options::default() },
-            ),
+            disk: Disk::new(unit.identity.clone(), options),
             geometry: None,
         });
         let disk = entry.expect("there are few disks").index().0;
         if self.is_member(nexus, lun, disk) {
             return;
         }
-        self.names.insert(lun, unit.identity.name().to_string());
         let path = PathId(self.path_ids);
         self.path_ids += 1;
         self.paths
             .insert(path, Path { nexus, lun, disk, standing: Standing::Member, in_flight: BTreeMap::new() });
         let before = self.nexuses[nexus as usize].paths.insert(lun, path);
-        self.tell_disk(
-            scene,
-            disk,
-            Event::PathFound { path, node: None, target: scsi_multipath::TargetId(0), unit },
-        );
+        let target = scsi_multipath::TargetId(self.nexuses[nexus as usize].target);
+        self.tell_disk(scene, disk, Event::PathFound { path, node: None, target, unit });
         // Not earlier: a disk ends with its last path, and this one is there to stay.
         if let Some(before) = before {
             self.retire_path(scene, before);
@@ -160,6 +147,9 @@ impl Host {
             format!("{path} command {:x} {:?} ended: {ending:?}", command.id.0, command.context)
         });
         self.commands_lost += u64::from(ending == Ending::Lost);
+        if ending == Ending::Lost && changes_medium(&command) {
+            scene.checks.fences.lost(scene.now, disk, path);
+        }
         // A refusal that crossed a change of the access state says nothing about the new one.
         let epoch = Epoch(self.access_epoch);
         if sent_in == Some(epoch) && refuses_for_access(&ending) && is_medium(&command) {
@@ -231,6 +221,7 @@ impl Host {
 
     fn report(&mut self, scene: &mut Scene, disk: u32, report: &Report) {
         scene.note(Part::Disk, [5, disk.into(), 0], || format!("disk {disk}: {report}"));
+        scene.checks.report(scene.now, disk, report);
         if let Report::Rediscover { path } = report
             && let Some(nexus) = self.paths.get(path).map(|path| path.nexus)
         {
@@ -255,6 +246,11 @@ fn refuses_for_access(ending: &Ending) -> bool {
     sense.key == SenseKey::NotReady
         && [AdditionalSense::LUN_NOT_READY_ALUA_STANDBY, AdditionalSense::LUN_NOT_READY_ALUA_UNAVAILABLE]
             .contains(&sense.additional)
+}
+
+/// WRITE, WRITE SAME and UNMAP, in the forms that a disk sends.
+fn changes_medium(command: &Command) -> bool {
+    matches!(command.cdb.operation_code(), 0x2a | 0x8a | 0x41 | 0x93 | 0x42)
 }
 
 /// READ, WRITE, WRITE SAME, UNMAP and SYNCHRONIZE CACHE, in the forms that a disk sends.

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 
 use clock::{Duration, Instant};
 use multipath::{PathId, Registry};
-use scsi::Lun;
 use scsi_multipath::Name;
 
 use crate::link::{ConnectionId, Door};
@@ -23,19 +22,12 @@ use nexus::Nexus;
 use servers::Server;
 
 /// What the engine would read from its configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Settings {
     digests: bool,
     initial_r2t: bool,
     command_timeout: Duration,
-    head: HeadSettings,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct HeadSettings {
-    policy: multipath::Policy,
-    no_path: multipath::NoPath,
-    delayed_removal: Duration,
+    disk: scsi_multipath::Options,
 }
 
 #[derive(Debug)]
@@ -45,8 +37,6 @@ pub(crate) struct Host {
     disks: Disks,
     paths: BTreeMap<PathId, Path>,
     path_ids: u32,
-    /// What the logical unit at a LUN is exported as.
-    names: BTreeMap<Lun, String>,
     servers: BTreeMap<ConnectionId, Server>,
     /// NBD clients wait in the listen backlog until discovery is over.
     is_serving: bool,
@@ -61,23 +51,19 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let nexuses = (0..plan.ports()).map(|port| Nexus::new(plan.seed, port)).collect();
+        let nexuses =
+            (0..plan.ports()).map(|port| Nexus::new(plan.seed, port, plan.target_of(port))).collect();
         Self {
             settings: Settings {
                 digests: plan.digests,
                 initial_r2t: plan.initial_r2t,
                 command_timeout: plan.command_timeout,
-                head: HeadSettings {
-                    policy: plan.policy,
-                    no_path: plan.no_path,
-                    delayed_removal: plan.delayed_removal,
-                },
+                disk: plan.disk_options(),
             },
             nexuses,
             disks: Disks { registry: Registry::<Name, _>::new() },
             paths: BTreeMap::new(),
             path_ids: 0,
-            names: BTreeMap::new(),
             servers: BTreeMap::new(),
             is_serving: false,
             backlog: Vec::new(),
@@ -137,12 +123,6 @@ impl Host {
                 self.welcome(scene, id);
             }
         }
-    }
-
-    /// What a unit is exported as, once it was found.
-    pub(crate) fn export_name(&self, unit: u32) -> Option<String> {
-        let lun = Lun::from(u16::try_from(unit).ok()?);
-        self.names.get(&lun).cloned()
     }
 
     pub(crate) fn is_up(&self, port: usize) -> Option<ConnectionId> {

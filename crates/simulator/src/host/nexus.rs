@@ -15,7 +15,7 @@ use super::{Backoff, Host, Settings, earliest};
 use crate::link::{self, Arrived, ConnectionId, Door, End, Wire};
 use crate::log::Part;
 use crate::scene::{Scene, Source};
-use crate::target::TARGET_NAME;
+use crate::target::target_name;
 
 /// As in the engine: a SYN and its first two repetitions.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
@@ -24,6 +24,8 @@ const INITIATOR_NAME: &str = "iqn.2026-01.example:host";
 #[derive(Debug)]
 pub(super) struct Nexus {
     pub(super) port: usize,
+    /// Which target the port belongs to.
+    pub(super) target: u32,
     isid: [u8; 6],
     phase: Phase,
     backoff: Backoff,
@@ -70,11 +72,12 @@ impl Wire for Session<Context> {
 }
 
 impl Nexus {
-    pub(super) fn new(seed: u64, port: usize) -> Self {
+    pub(super) fn new(seed: u64, port: usize, target: u32) -> Self {
         let [a, b, c, d, ..] = seed.to_be_bytes();
         let number = u8::try_from(port).expect("there are few ports");
         Self {
             port,
+            target,
             isid: [0x80, a ^ b, c, d, 0, number],
             phase: Phase::Waiting { until: Instant::START },
             backoff: Backoff { failures: 0 },
@@ -170,7 +173,7 @@ impl Host {
 
     fn log_in(&mut self, scene: &mut Scene, index: u32, id: ConnectionId) {
         let nexus = &mut self.nexuses[index as usize];
-        let options = session_options(&self.settings, nexus.isid);
+        let options = session_options(&self.settings, nexus.isid, nexus.target);
         let session = Session::new(options).expect("the options are those of the engine");
         let mut link = Box::new(Link { id, session, stage: Stage::Login });
         link.session.handle(scene.now, initiator::Event::Connected);
@@ -307,9 +310,9 @@ impl Host {
     }
 }
 
-fn session_options(settings: &Settings, isid: [u8; 6]) -> Options {
+fn session_options(settings: &Settings, isid: [u8; 6], target: u32) -> Options {
     let name = |text: &str| text.parse().expect("the names here are iSCSI names");
-    let kind = Kind::Normal { target_name: name(TARGET_NAME) };
+    let kind = Kind::Normal { target_name: name(&target_name(target)) };
     let mut options = Options::new(name(INITIATOR_NAME), Isid(isid), kind);
     let digest = if settings.digests { DigestPolicy::Prefer } else { DigestPolicy::Accept };
     options.offers = Offers {
