@@ -36,11 +36,30 @@ pub struct Choice {
     pub target: Option<TargetProfile>,
     /// What is done about writes of unknown fate, if the seed is not to decide.
     pub fence: Option<FencePolicy>,
+    pub defects: Defects,
 }
+
+/// Whether runs are to show what is known to be wrong with the product and not mended yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Defects {
+    /// What shows one of [`OPEN_DEFECTS`] is left out.
+    #[default]
+    Avoided,
+    Shown,
+}
+
+/// Defects of the product that faults have found and that are not mended. A name leaves when its defect does.
+pub const OPEN_DEFECTS: &[&str] = &[
+    // A session that must not send yet (CmdSN window) keeps writes, and sends them after an attention has cast doubt
+    // on the identity of the unit: Plan::window.
+    "writes behind a closed window are sent whatever the path says meanwhile",
+    // The attention is eaten: WireCheck::is_strict.
+    "a unit attention that answers a survey, or a question other than a block command, reaches no path",
+];
 
 impl From<Profile> for Choice {
     fn from(profile: Profile) -> Self {
-        Self { profile, target: None, fence: None }
+        Self { profile, target: None, fence: None, defects: Defects::Avoided }
     }
 }
 
@@ -66,6 +85,7 @@ pub struct Plan {
     pub(crate) target: TargetProfile,
     pub(crate) sharing: Sharing,
     pub(crate) fence: FencePolicy,
+    pub(crate) defects: Defects,
     pub(crate) policy: Policy,
     pub(crate) no_path: NoPath,
     pub(crate) delayed_removal: Duration,
@@ -145,7 +165,7 @@ impl Profile {
 impl Plan {
     #[must_use]
     pub fn draw(seed: u64, choice: impl Into<Choice>, reduction: &Reduction) -> Self {
-        let Choice { profile, target, fence } = choice.into();
+        let Choice { profile, target, fence, defects } = choice.into();
         let mut random = Random::new(seed);
         let controllers = random.pick(&[1, 2, 2, 2]);
         let ports_per_controller = random.pick(&[1, 2, 2]);
@@ -182,11 +202,15 @@ impl Plan {
             target: target.unwrap_or(drawn_target),
             sharing: random.pick(&[Sharing::Exclusive, Sharing::Exclusive, Sharing::Shared]),
             fence: fence.unwrap_or(drawn_fence),
+            defects,
             policy,
             no_path,
             delayed_removal: Duration::from_secs(random.pick(&[0, 0, 60])),
             digests: random.percent(50),
-            window: random.pick(&[2, 8, 32, 128]),
+            window: match (random.pick(&[2, 8, 32, 128]), defects) {
+                (window, Defects::Shown) => window,
+                (_, Defects::Avoided) => 128,
+            },
             initial_r2t: random.percent(30),
             command_timeout: Duration::from_secs(random.within(2..=30)),
             latency,

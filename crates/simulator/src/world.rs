@@ -4,14 +4,16 @@ use std::io::Write;
 
 use clock::{Duration, Instant};
 
-use crate::check::{BoundsCheck, Checks, FenceCheck, Rule, Violation};
+use scsi_multipath::FencePolicy;
+
+use crate::check::{BoundsCheck, Checks, FenceCheck, Rule, Violation, WireCheck};
 use crate::client::Client;
 use crate::fault::FaultCounters;
 use crate::host::Host;
 use crate::injector::{Injector, Order, Victims};
 use crate::link::{ConnectionId, Door, End, Network};
 use crate::log::{Log, Part};
-use crate::plan::Plan;
+use crate::plan::{Defects, Plan};
 use crate::random::Random;
 use crate::scene::{Agenda, Scene, Source, Timers};
 use crate::target::{Successions, Target, TargetProfile};
@@ -125,6 +127,10 @@ impl World {
                 checks: Checks::new(
                     BoundsCheck::new(requests_max),
                     FenceCheck::new(plan.needs_fences().then_some(plan.fence)),
+                    WireCheck::new(
+                        plan.needs_fences() && plan.fence != FencePolicy::Unsafe,
+                        plan.defects == Defects::Shown,
+                    ),
                     plan.ports(),
                 ),
                 ports_per_controller: plan.ports_per_controller.into(),

@@ -26,7 +26,7 @@ impl FenceCheck {
         Self { policy, ..Self::default() }
     }
 
-    pub(crate) fn are_expected(&self) -> bool {
+    fn are_expected(&self) -> bool {
         self.policy.is_some_and(|policy| policy != FencePolicy::Unsafe)
     }
 

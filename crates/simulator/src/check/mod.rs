@@ -107,8 +107,7 @@ pub(crate) struct Checks {
 const VIOLATIONS_MAX: usize = 16;
 
 impl Checks {
-    pub(crate) fn new(bounds: BoundsCheck, fences: FenceCheck, ports: usize) -> Self {
-        let wire = WireCheck::new(fences.are_expected());
+    pub(crate) fn new(bounds: BoundsCheck, fences: FenceCheck, wire: WireCheck, ports: usize) -> Self {
         Self {
             wire,
             fences,
@@ -175,6 +174,12 @@ impl Checks {
             let finding = Err(format!("{path} is down ({reason}) although only its logical unit had faults"));
             self.found(at, Rule::Storm, finding);
         }
+    }
+
+    /// A disk is gone, and with it what it knew of its unit's cache. Its clients were told so: their connections ended.
+    pub(crate) fn disk_gone(&mut self) {
+        let now = self.ledger.last_moment();
+        self.durability.forget(now);
     }
 
     /// A WRITE came in at the target's door. `running` are older ones of nexuses that are gone, with their blocks.

@@ -24,6 +24,8 @@ pub(crate) struct WireCheck {
     given_up: BTreeSet<Nexus>,
     /// Whether the product fences at all.
     expects_fences: bool,
+    /// Whether every attention counts, or only those that answer commands that move blocks.
+    is_strict: bool,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,8 @@ struct Link {
     commands: BTreeMap<u32, Command>,
     /// Units whose identity was read since the last doubt about it.
     verified: BTreeSet<LunBytes>,
+    /// When the doubt came up. What is sent at the same instant was decided on before.
+    doubted: BTreeMap<LunBytes, Instant>,
     /// Units that have said their first 29h: every nexus begins with one, which is no news of the unit.
     greeted: BTreeSet<LunBytes>,
 }
@@ -54,6 +58,8 @@ struct Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Write,
+    /// READ or SYNCHRONIZE CACHE.
+    Read,
     /// INQUIRY for VPD page 83h. `is_stale`: a doubt came up after it was sent.
     Identity {
         is_stale: bool,
@@ -79,8 +85,8 @@ struct Status {
 }
 
 impl WireCheck {
-    pub(crate) fn new(expects_fences: bool) -> Self {
-        Self { expects_fences, ..Self::default() }
+    pub(crate) fn new(expects_fences: bool, is_strict: bool) -> Self {
+        Self { expects_fences, is_strict, ..Self::default() }
     }
 
     /// A PDU went by at the initiator's end.
@@ -110,8 +116,10 @@ impl WireCheck {
                 }
                 Ok(None)
             }
-            (End::Far, Opcode::ScsiCommand) => link.sent(id, &seen.header).map(|()| None),
-            (End::Near, Opcode::ScsiResponse | Opcode::DataIn) => Ok(link.answered(seen)),
+            (End::Far, Opcode::ScsiCommand) => link.sent(now, id, &seen.header).map(|()| None),
+            (End::Near, Opcode::ScsiResponse | Opcode::DataIn) => {
+                Ok(link.answered(now, seen, self.is_strict))
+            }
             _ => Ok(None),
         }
     }
@@ -157,6 +165,7 @@ impl Link {
             stage: Stage::Connected,
             commands: BTreeMap::new(),
             verified: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             greeted: BTreeSet::new(),
         }
     }
@@ -172,11 +181,12 @@ impl Link {
         }
     }
 
-    fn sent(&mut self, id: ConnectionId, header: &Header) -> Result<(), String> {
+    fn sent(&mut self, now: Instant, id: ConnectionId, header: &Header) -> Result<(), String> {
         let lun = lun(header);
         let kind = Kind::of(&header.0[32..48]);
         self.commands.insert(header.initiator_task_tag().0, Command { lun, kind });
-        if kind == Kind::Write && !self.verified.contains(&lun) {
+        let is_crossing = self.doubted.get(&lun).is_some_and(|at| *at == now);
+        if kind == Kind::Write && !self.verified.contains(&lun) && !is_crossing {
             return Err(format!(
                 "a write ({:02x}) to LUN {:02x?} was sent on connection {} before its identity was read again",
                 header.0[32],
@@ -187,26 +197,31 @@ impl Link {
         Ok(())
     }
 
-    fn answered(&mut self, seen: &Seen) -> Option<Notice> {
+    fn answered(&mut self, now: Instant, seen: &Seen, is_strict: bool) -> Option<Notice> {
         let status = Status::of(seen)?;
         let command = self.commands.remove(&seen.header.initiator_task_tag().0)?;
         if command.kind == (Kind::Identity { is_stale: false }) && status.code == 0 {
             self.verified.insert(command.lun);
         }
         let (code, key, asc, ascq) = status.sense?;
+        if !is_strict && !matches!(command.kind, Kind::Write | Kind::Read) {
+            return None;
+        }
         let is_deferred = matches!(code & 0x7f, 0x71 | 0x73);
         let is_attention = key == UNIT_ATTENTION && !is_deferred;
         let is_greeting = is_attention && asc == 0x29 && self.greeted.insert(command.lun);
         if is_attention && matches!(asc, 0x29 | 0x2a | 0x3f) && !is_greeting {
-            self.doubt(command.lun);
+            self.doubt(now, command.lun);
         }
         let may_be_lost = matches!((asc, ascq), (0x29, 0x00 | 0x01 | 0x04) | (0x2f, 0x01));
         (is_deferred || is_attention && may_be_lost)
             .then(|| Notice::CacheDoubtful { unit: command.lun[1].into(), connected: self.since })
     }
 
-    fn doubt(&mut self, lun: LunBytes) {
-        self.verified.remove(&lun);
+    fn doubt(&mut self, now: Instant, lun: LunBytes) {
+        if self.verified.remove(&lun) {
+            self.doubted.insert(lun, now);
+        }
         for command in self.commands.values_mut().filter(|command| command.lun == lun) {
             if let Kind::Identity { is_stale } = &mut command.kind {
                 *is_stale = true;
@@ -221,6 +236,7 @@ impl Kind {
     fn of(cdb: &[u8]) -> Self {
         match cdb {
             [0x2a | 0x8a | 0x41 | 0x93 | 0x42 | 0xaa | 0x2e | 0x8e | 0x89, ..] => Self::Write,
+            [0x28 | 0x88 | 0xa8 | 0x35 | 0x91, ..] => Self::Read,
             [0x12, 1, 0x83, ..] => Self::Identity { is_stale: false },
             _ => Self::Other,
         }
@@ -294,8 +310,12 @@ mod tests {
 
     #[test]
     fn a_write_waits_for_the_identity_after_a_login_and_after_an_attention() {
-        let mut check = WireCheck::default();
-        let mut see = |toward, seen: Seen| check.seen(at(0), LINK, 1, toward, &seen).map(|_| ());
+        let mut check = WireCheck::new(false, true);
+        let mut time = 0;
+        let mut see = |toward, seen: Seen| {
+            time += 1;
+            check.seen(at(time), LINK, 1, toward, &seen).map(|_| ())
+        };
         assert!(see(End::Far, command(1, WRITE)).is_err());
         see(End::Far, command(2, IDENTITY)).unwrap();
         see(End::Near, response(2, None)).unwrap();
@@ -311,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_login_that_is_to_fence_must_not_be_given_up_for_another() {
-        let mut check = WireCheck::new(true);
+        let mut check = WireCheck::new(true, true);
         check.seen(at(0), ConnectionId(1), 1, End::Far, &login(7)).unwrap();
         let _ = check.seen(at(0), ConnectionId(1), 1, End::Far, &command(1, WRITE));
         check.closed(at(1), ConnectionId(1), true);

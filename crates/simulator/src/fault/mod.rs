@@ -31,8 +31,8 @@ pub(crate) enum Reach {
     Ports,
     /// A logical unit, through whatever port.
     Unit,
-    /// The host that the product runs on.
-    Host,
+    /// Whatever is between the product and its blocks, or the host that it runs on.
+    Everything,
     /// A client, and nobody else.
     Client,
 }
@@ -90,7 +90,7 @@ kinds! {
     /// A PDU of the target with a wrong number, an unknown task, or an impossible length.
     PduMalformed = 12, Timely, Ports;
     /// Data-In that is shorter than the command asked for, under GOOD status.
-    PduTruncated = 12, Timely, Ports;
+    PduTruncated = 12, Timely, Everything;
     /// The target takes no more commands.
     WindowClosed = 13, Timely, Ports;
     R2tLost = 14, Timely, Ports;
@@ -103,20 +103,20 @@ kinds! {
     /// The target says that it drops the connection, or wants a logout.
     AsyncDrop = 17, Timely, Ports;
     /// Writes are stuck in the back end, and are executed in the end.
-    StuckWrite = 19, Late, Unit;
+    StuckWrite = 19, Late, Everything;
     /// Writes are stuck in the back end, and only a part of each is executed in the end.
-    TornWrite = 20, Late, Unit;
-    StatusLostAfter = 21, Timely, Unit;
-    StatusLostBefore = 22, Timely, Unit;
+    TornWrite = 20, Late, Everything;
+    StatusLostAfter = 21, Timely, Everything;
+    StatusLostBefore = 22, Timely, Everything;
     /// The connection of a login breaks before the answer is out.
     LoginSevered = 24, Late, Ports;
     /// A second session of the same name is let in beside the first.
     DuplicateIsid = 25, Untold, Ports;
     /// LOGICAL UNIT RESET is answered before it is done.
-    ResetLies = 26, Untold, Unit;
+    ResetLies = 26, Untold, Everything;
     /// LOGICAL UNIT RESET is answered long after it is done.
-    ResetSlow = 26, Timely, Unit;
-    ResetRejected = 26, Timely, Unit;
+    ResetSlow = 26, Timely, Everything;
+    ResetRejected = 26, Timely, Everything;
     /// ABORT TASK of an unknown task is answered as complete.
     AbortClaimed = 27, Timely, Ports;
     FunctionUnanswered = 28, Timely, Ports;
@@ -130,12 +130,12 @@ kinds! {
     UnitAttention = 33, Timely, Unit;
     AttentionsStacked = 33, Timely, Unit;
     /// Another host resets the logical unit.
-    ForeignReset = 34, Timely, Unit;
+    ForeignReset = 34, Timely, Everything;
     /// Another host clears the task set, with TAS 0 or 1.
-    ForeignClear = 34, Timely, Unit;
+    ForeignClear = 34, Timely, Everything;
     ControllerCrash = 36, Timely, Ports;
     /// A controller crashes, and with it what its cache held.
-    ControllerCrashCacheLost = 36, Timely, Unit;
+    ControllerCrashCacheLost = 36, Timely, Everything;
     /// A logical unit loses power, and with it some of what its cache held.
     PowerCycle = 37, Timely, Unit;
     /// Some of what the cache held cannot be written, which a later command is told.
@@ -144,14 +144,14 @@ kinds! {
     CapacityGrows = 41, Timely, Unit;
     CapacityShrinks = 41, Timely, Unit;
     /// A LUN stands for another unit, and everybody is told.
-    LunRemapped = 42, Timely, Unit;
-    LunRemappedSilently = 42, Untold, Unit;
-    IdentityChanges = 43, Timely, Unit;
-    IdentityEmpty = 43, Timely, Unit;
+    LunRemapped = 42, Timely, Everything;
+    LunRemappedSilently = 42, Untold, Everything;
+    IdentityChanges = 43, Timely, Everything;
+    IdentityEmpty = 43, Timely, Everything;
     /// Another unit shows the same name.
     IdentityTwice = 43, Timely, Unit;
     WriteProtected = 45, Timely, Unit;
-    SlowPort = 48, Timely, Unit;
+    SlowPort = 48, Timely, Everything;
     /// The way to a port takes ten or a hundred times as long.
     SlowWay = 48, Timely, Ports;
     /// One bit of a payload is damaged on the wire, and there are no digests.
@@ -159,11 +159,11 @@ kinds! {
     MisdirectedWrite = 50, Untold, Unit;
     DroppedWrite = 50, Untold, Unit;
     /// The process is killed, and starts again with what it had stored.
-    ProcessKilled = 51, Late, Host;
+    ProcessKilled = 51, Late, Everything;
     /// Timers of the host fire late.
-    TimersLate = 54, Timely, Host;
+    TimersLate = 54, Timely, Everything;
     /// The host stands still for a while.
-    HostPaused = 54, Timely, Host;
+    HostPaused = 54, Timely, Everything;
     ClientReconnects = 58, Timely, Client;
 }
 

@@ -188,6 +188,7 @@ impl Host {
                 Action::Report(report) => self.report(scene, disk, &report),
                 Action::Gone => {
                     scene.note(Part::Disk, [3, disk.into(), 0], || format!("disk {disk} is gone"));
+                    scene.checks.disk_gone();
                     self.disks.registry.remove(HeadIndex(disk));
                     scene.timers.forget(Source::Disk(disk));
                     self.detach_servers(scene, disk);

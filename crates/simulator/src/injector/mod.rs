@@ -160,7 +160,7 @@ impl Injector {
         let weather = &mut scene.checks.weather;
         match strike.kind.reach() {
             Reach::Unit => weather.unit(scene.now, begins),
-            Reach::Host => weather.everything(scene.now, begins),
+            Reach::Everything => weather.everything(scene.now, begins),
             Reach::Client => {}
             Reach::Ports if covers_controller(strike.kind) => {
                 for port in self.ports_beside(strike.port) {
@@ -256,6 +256,7 @@ impl Injector {
         match strike.kind {
             Kind::PduMalformed | Kind::PduTruncated | Kind::R2tLost | Kind::R2tTwice | Kind::SilentFlip => {
                 self.counters.struck(strike.kind, scene.network.take_strikes(door));
+                scene.network.spare(door);
             }
             Kind::ResetSlow => {
                 self.counters.struck(strike.kind, std::mem::take(&mut victims.target.slow_resets));

@@ -289,12 +289,12 @@ impl Injector {
                 let told = array::Event::SetAttentions(array::AttentionPolicy::Raised);
                 victims.target.tell_array(scene, told);
                 let (port, lun) = remapped(strike);
-                array::Event::Map { port, lun, unit: Some(unit) }
+                victims.target.tell_array(scene, array::Event::Map { port, lun, unit: Some(unit) });
+                return self.end_sessions(scene, victims);
             }
             Kind::IdentityChanges | Kind::IdentityEmpty => {
                 victims.target.tell_array(scene, array::Event::SetShown { unit, shown: ShownIdentity::Own });
-                let attention = AdditionalSense::DEVICE_IDENTIFIER_CHANGED;
-                array::Event::Attention { nexus: None, unit: Some(unit), attention }
+                return self.end_sessions(scene, victims);
             }
             Kind::IdentityTwice => {
                 let (port, lun) = (Some(port_id(strike.port)), Lun::from(TWIN_LUN));
@@ -311,6 +311,16 @@ impl Injector {
             _ => return,
         };
         victims.target.tell_array(scene, event);
+    }
+
+    /// Once an operator has put right what a LUN stands for, sessions begin anew: a path that showed another unit is
+    /// not asked again by itself.
+    fn end_sessions(&self, scene: &mut Scene, victims: &Victims<'_>) {
+        for port in 0..self.plan.ports() {
+            for id in victims.target.live(port) {
+                scene.network.sever(scene.now, id);
+            }
+        }
     }
 
     /// The state that a group has when nothing is wrong.
