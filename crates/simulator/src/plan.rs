@@ -93,6 +93,9 @@ pub struct Plan {
     /// How many commands the target takes at a time.
     pub(crate) window: u32,
     pub(crate) initial_r2t: bool,
+    pub(crate) immediate_data: bool,
+    /// In bytes.
+    pub(crate) first_burst: u32,
     pub(crate) command_timeout: Duration,
     pub(crate) latency: Duration,
     pub(crate) jitter: Duration,
@@ -212,6 +215,8 @@ impl Plan {
                 (_, Defects::Avoided) => 128,
             },
             initial_r2t: random.percent(30),
+            immediate_data: random.percent(60),
+            first_burst: random.pick(&[512, 4096, 65_536]),
             command_timeout: Duration::from_secs(random.within(2..=30)),
             latency,
             jitter: Duration::from_nanos(random.below(latency.as_nanos() * 2)),
@@ -252,7 +257,7 @@ impl Plan {
                 return;
             }
             let kind = random.pick(&kinds);
-            let duration = Duration::from_millis(random.spread(5, 15_000));
+            let duration = Duration::from_millis(random.spread(kind.shortest_millis(), 15_000));
             self.faults.push(PlannedFault {
                 kind,
                 at: Duration::from_millis(at),

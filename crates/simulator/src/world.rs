@@ -393,6 +393,8 @@ impl World {
         let checks = &mut self.scene.checks;
         let finding = checks.register.judge(&checks.ledger);
         checks.found(self.scene.now, Rule::Register, finding);
+        let finding = checks.durability.judge(Instant::from_nanos(u64::MAX));
+        checks.found(self.scene.now, Rule::Durability, finding);
         if self.phase == Phase::Over {
             let finding = checks.fences.judge();
             checks.found(self.scene.now, Rule::Fence, finding);

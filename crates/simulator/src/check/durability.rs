@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clock::Instant;
+use clock::{Duration, Instant};
 
 use super::ledger::{Ledger, Moment};
 use super::medium::{Effect, LostBlock};
 use crate::stamp::{BlockAt, Content, WriteId};
+
+/// How long an answer is on its way to a client at most.
+const CROSSING_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct DurabilityCheck {
@@ -24,6 +27,9 @@ pub(crate) struct DurabilityCheck {
     told: BTreeSet<u32>,
     /// Promises before this are not kept by anybody: the process that gave them is dead.
     forgotten: Moment,
+    /// A flush that succeeded although none had failed yet. Another may have failed at the same time, and its answer
+    /// be on its way to another client.
+    suspected: Option<(Instant, u32, String)>,
     /// Acknowledged writes that a cache lost.
     pub(crate) losses: u64,
 }
@@ -96,9 +102,24 @@ impl DurabilityCheck {
         }
     }
 
+    /// A client gave up on a flush: it may have been the one that failed.
+    pub(crate) fn flush_abandoned(&mut self, unit: u32) {
+        self.lost.retain(|at, _| at.unit != unit);
+        self.suspected.take_if(|(_, of, _)| *of == unit);
+    }
+
+    /// Whether what was suspected has turned out to be so.
+    pub(crate) fn judge(&mut self, now: Instant) -> Result<(), String> {
+        match self.suspected.take_if(|(since, _, _)| *since + CROSSING_MAX <= now) {
+            Some((_, _, text)) => Err(text),
+            None => Ok(()),
+        }
+    }
+
     /// A client was told how the flush ended that it had asked for at `began`.
     pub(crate) fn flushed(
         &mut self,
+        now: Instant,
         ledger: &Ledger,
         unit: u32,
         began: Moment,
@@ -110,25 +131,31 @@ impl DurabilityCheck {
         };
         if failed {
             self.lost.retain(|at, id| at.unit != unit || !covered(*id, Moment(u64::MAX)));
+            self.suspected.take_if(|(_, of, _)| *of == unit);
             return Ok(());
         }
+        self.judge(now)?;
         let flushed = self.flushed.entry(unit).or_default();
         *flushed = began.max(*flushed);
         if !self.told.contains(&unit) {
             return Ok(());
         }
-        match self.lost.iter().find(|(at, id)| at.unit == unit && covered(**id, began)) {
-            Some((at, id)) => Err(format!(
+        if let Some((at, id)) = self.lost.iter().find(|(at, id)| at.unit == unit && covered(**id, began))
+            && self.suspected.is_none()
+        {
+            let text = format!(
                 "a flush was acknowledged that was to cover {id}, which {at} had lost, and no flush has failed since"
-            )),
-            None => Ok(()),
+            );
+            self.suspected = Some((now, unit, text));
         }
+        Ok(())
     }
 
     /// The process that had acknowledged writes is gone, and with it what it knew of them.
     pub(crate) fn forget(&mut self, now: Moment) {
         self.forgotten = now;
         self.lost.clear();
+        self.suspected = None;
     }
 }
 
@@ -138,7 +165,7 @@ mod tests {
     use super::*;
 
     fn at(secs: u64) -> Instant {
-        Instant::START + clock::Duration::from_secs(secs)
+        Instant::START + Duration::from_secs(secs)
     }
 
     fn lose(id: WriteId) -> Effect {
@@ -157,7 +184,7 @@ mod tests {
         let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
         let id = written(&mut ledger);
         let began = ledger.moment();
-        check.flushed(&ledger, 0, began, false).unwrap();
+        check.flushed(at(1), &ledger, 0, began, false).unwrap();
         assert!(check.effect(at(1), &ledger, &lose(id)).is_err());
     }
 
@@ -166,7 +193,7 @@ mod tests {
         let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
         let began = ledger.moment();
         let id = written(&mut ledger);
-        check.flushed(&ledger, 0, began, false).unwrap();
+        check.flushed(at(1), &ledger, 0, began, false).unwrap();
         check.effect(at(1), &ledger, &lose(id)).unwrap();
     }
 
@@ -177,9 +204,12 @@ mod tests {
         check.effect(at(1), &ledger, &lose(id)).unwrap();
         check.told(0, Instant::START);
         let began = ledger.moment();
-        assert!(check.flushed(&ledger, 0, began, false).is_err());
-        check.flushed(&ledger, 0, began, true).unwrap();
-        check.flushed(&ledger, 0, began, false).unwrap();
+        check.flushed(at(2), &ledger, 0, began, false).unwrap();
+        assert!(check.judge(at(9)).is_err());
+        check.flushed(at(10), &ledger, 0, began, false).unwrap();
+        check.flushed(at(10), &ledger, 0, began, true).unwrap();
+        check.flushed(at(11), &ledger, 0, began, false).unwrap();
+        assert_eq!(check.judge(at(99)), Ok(()));
     }
 
     #[test]

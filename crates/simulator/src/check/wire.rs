@@ -60,10 +60,8 @@ enum Kind {
     Write,
     /// READ or SYNCHRONIZE CACHE.
     Read,
-    /// INQUIRY for VPD page 83h. `is_stale`: a doubt came up after it was sent.
-    Identity {
-        is_stale: bool,
-    },
+    /// INQUIRY for VPD page 83h.
+    Identity,
     Other,
 }
 
@@ -200,7 +198,7 @@ impl Link {
     fn answered(&mut self, now: Instant, seen: &Seen, is_strict: bool) -> Option<Notice> {
         let status = Status::of(seen)?;
         let command = self.commands.remove(&seen.header.initiator_task_tag().0)?;
-        if command.kind == (Kind::Identity { is_stale: false }) && status.code == 0 {
+        if command.kind == Kind::Identity && status.code == 0 {
             self.verified.insert(command.lun);
         }
         let (code, key, asc, ascq) = status.sense?;
@@ -222,11 +220,6 @@ impl Link {
         if self.verified.remove(&lun) {
             self.doubted.insert(lun, now);
         }
-        for command in self.commands.values_mut().filter(|command| command.lun == lun) {
-            if let Kind::Identity { is_stale } = &mut command.kind {
-                *is_stale = true;
-            }
-        }
     }
 }
 
@@ -237,7 +230,7 @@ impl Kind {
         match cdb {
             [0x2a | 0x8a | 0x41 | 0x93 | 0x42 | 0xaa | 0x2e | 0x8e | 0x89, ..] => Self::Write,
             [0x28 | 0x88 | 0xa8 | 0x35 | 0x91, ..] => Self::Read,
-            [0x12, 1, 0x83, ..] => Self::Identity { is_stale: false },
+            [0x12, 1, 0x83, ..] => Self::Identity,
             _ => Self::Other,
         }
     }
@@ -320,10 +313,8 @@ mod tests {
         see(End::Far, command(2, IDENTITY)).unwrap();
         see(End::Near, response(2, None)).unwrap();
         see(End::Far, command(3, WRITE)).unwrap();
-        see(End::Far, command(4, IDENTITY)).unwrap();
         see(End::Near, response(3, Some((0x3f, 0x0e)))).unwrap();
-        see(End::Near, response(4, None)).unwrap();
-        assert!(see(End::Far, command(5, WRITE)).is_err(), "the identity was asked for before the attention");
+        assert!(see(End::Far, command(5, WRITE)).is_err());
         see(End::Far, command(6, IDENTITY)).unwrap();
         see(End::Near, response(6, None)).unwrap();
         see(End::Far, command(7, WRITE)).unwrap();

@@ -337,7 +337,8 @@ impl Client {
             }
             Some(Asked::Flush { began }) => {
                 let checks = &mut scene.checks;
-                let finding = checks.durability.flushed(&checks.ledger, self.plan.unit, began, failed);
+                let finding =
+                    checks.durability.flushed(scene.now, &checks.ledger, self.plan.unit, began, failed);
                 checks.found(scene.now, Rule::Durability, finding);
             }
             Some(Asked::Read { first, blocks, began }) if !failed => {
@@ -380,7 +381,10 @@ impl Client {
             format!("client {} hangs up: {reason}", self.index)
         });
         scene.network.reset(scene.now, id, End::Near);
-        for cookie in std::mem::take(&mut self.in_flight).into_keys() {
+        for (cookie, (asked, _)) in std::mem::take(&mut self.in_flight) {
+            if matches!(asked, Asked::Flush { .. }) {
+                scene.checks.durability.flush_abandoned(self.plan.unit);
+            }
             scene.checks.completions.abandoned(self.index, cookie);
         }
         self.conversation = Conversation::new(self.plan.structured);

@@ -120,7 +120,7 @@ kinds! {
     /// ABORT TASK of an unknown task is answered as complete.
     AbortClaimed = 27, Timely, Ports;
     FunctionUnanswered = 28, Timely, Ports;
-    Busy = 29, Timely, Unit;
+    Busy = 29, Timely, Everything;
     AccessTransition = 30, Timely, Unit;
     /// The access state changes back and forth.
     AccessFlaps = 30, Timely, Unit;
@@ -190,6 +190,29 @@ impl Kind {
             | Self::R2tTwice
             | Self::SilentFlip => Some(false),
             _ => None,
+        }
+    }
+}
+
+impl Kind {
+    /// What waits for its occasion has to wait for some time to meet one.
+    pub(crate) const fn shortest_millis(self) -> u64 {
+        match self {
+            Self::PduMalformed
+            | Self::PduTruncated
+            | Self::WindowClosed
+            | Self::R2tLost
+            | Self::R2tTwice
+            | Self::SilentFlip
+            | Self::ResetSlow
+            | Self::ResetRejected
+            | Self::ResetLies
+            | Self::AbortClaimed
+            | Self::FunctionUnanswered
+            | Self::LoginSevered
+            | Self::LoginRedirected
+            | Self::DuplicateIsid => 1_500,
+            _ => 5,
         }
     }
 }

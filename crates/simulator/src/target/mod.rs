@@ -183,6 +183,8 @@ impl Target {
             effects,
             offers: Offers {
                 initial_r2t: plan.initial_r2t,
+                immediate_data: plan.immediate_data,
+                first_burst_length: plan.first_burst,
                 max_burst_length: 1 << 20,
                 max_outstanding_r2t: 4,
                 ..Offers::default()
@@ -484,10 +486,13 @@ impl Target {
     }
 }
 
-/// A unit that is nobody's. The decoy is like the first unit in everything but its name; the twin differs in size.
+/// A unit that is nobody's. The decoy is like the first unit in everything but its name; the twin has other blocks.
 fn extra_unit(plan: &Plan, number: u32, sender: std::sync::mpsc::Sender<Effect>) -> UnitOptions {
-    let like = plan.units[0];
-    let blocks = if number == DECOY { like.blocks } else { like.blocks + 64 };
+    let mut like = plan.units[0];
+    if number == TWIN {
+        like.block_size = if like.block_size == 512 { 4096 } else { 512 };
+    }
+    let blocks = like.blocks;
     let size = u64::from(blocks) * u64::from(like.block_size);
     let lun = u16::try_from(EXTRA_UNITS + number).expect("a number of two bytes");
     let store = WatchedStore::new(size, EXTRA_UNITS + number, like.block_size, sender);
