@@ -55,6 +55,8 @@ pub const OPEN_DEFECTS: &[&str] = &[
     "writes behind a closed window are sent whatever the path says meanwhile",
     // The attention is eaten: WireCheck::is_strict.
     "a unit attention that answers a survey, or a question other than a block command, reaches no path",
+    // A unit that another took the place of is then written to: Kind::LunRemapped with several units.
+    "when one unit says that LUNs changed, paths to the other units of the nexus stay in use",
 ];
 
 impl From<Profile> for Choice {
@@ -120,6 +122,8 @@ pub(crate) struct ClientPlan {
     pub(crate) depth: usize,
     pub(crate) requests: u32,
     pub(crate) blocks_max: u32,
+    /// Half of the load goes to so many blocks, so that requests meet.
+    pub(crate) hot_blocks: u32,
     /// The mean pause before a request.
     pub(crate) pause: Duration,
     pub(crate) mix: Mix,
@@ -146,6 +150,11 @@ pub(crate) struct Mix {
     pub(crate) zeroes: u64,
     pub(crate) trim: u64,
 }
+
+/// Runs that have writes that are stuck, of those that need fences.
+const LATE_PERCENT: u64 = 60;
+/// Writes that are stuck and lose their nexus.
+const COMPANION_PERCENT: u64 = 70;
 
 impl Profile {
     fn allows(self, kind: Kind) -> bool {
@@ -249,6 +258,9 @@ impl Plan {
                 possible.iter().copied().filter(|kind| kind.danger() == Danger::Untold).collect();
             kinds.push(random.pick(&untold));
         }
+        if self.needs_fences() && random.percent(LATE_PERCENT) {
+            kinds.push(random.pick(&[Kind::StuckWrite, Kind::TornWrite, Kind::StuckWrite]));
+        }
         let mean = random.spread(200, 8_000);
         let mut at = 0;
         loop {
@@ -264,15 +276,41 @@ impl Plan {
                 duration,
                 chance: random.next(),
             });
+            if matches!(kind, Kind::StuckWrite | Kind::TornWrite) {
+                self.lose_nexus_soon(random);
+            }
+        }
+    }
+
+    /// A write that is stuck shows what it can do only if its nexus is lost meanwhile: most lose the port that they are
+    /// stuck at, soon.
+    fn lose_nexus_soon(&mut self, random: &mut Random) {
+        let Some(stuck) = self.faults.last().copied().filter(|_| random.percent(COMPANION_PERCENT)) else {
+            return;
+        };
+        let companions = [
+            Kind::Reset,
+            Kind::Finish,
+            Kind::ControllerCrash,
+            Kind::OldConnectionLives,
+            Kind::HoleDelivered,
+            Kind::LoginSevered,
+            Kind::ProcessKilled,
+        ];
+        let at = stuck.at + Duration::from_millis(random.spread(1, 2_000));
+        if at < self.storm {
+            // The same chances lead to the same port.
+            self.faults.push(PlannedFault { kind: random.pick(&companions), at, ..stuck });
         }
     }
 
     /// Some faults need digests, some would be hidden by them.
     fn can_have(&self, kind: Kind) -> bool {
         match kind.digests() {
-            Some(wanted) => wanted == self.digests,
-            None => true,
+            Some(wanted) if wanted != self.digests => return false,
+            _ => {}
         }
+        kind != Kind::LunRemapped || self.units.len() == 1 || self.defects == Defects::Shown
     }
 
     fn reduce(&mut self, reduction: &Reduction) {
@@ -341,6 +379,7 @@ impl ClientPlan {
             depth,
             requests: u32::try_from(requests).expect("few requests"),
             blocks_max: u32::try_from(random.spread(1, 32)).expect("few blocks"),
+            hot_blocks: random.pick(&[4, 12, 24]),
             pause: Duration::from_nanos(pause),
             mix: Mix {
                 read: random.within(1..=10),

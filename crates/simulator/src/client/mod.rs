@@ -241,9 +241,12 @@ impl Client {
         }
     }
 
-    /// Half of the load goes to a few blocks, so that requests meet.
     fn draw_extent(&mut self) -> (u32, u32) {
-        let span = if self.random.percent(50) { self.unit.blocks.min(24) } else { self.unit.blocks };
+        let span = if self.random.percent(50) {
+            self.unit.blocks.min(self.plan.hot_blocks)
+        } else {
+            self.unit.blocks
+        };
         let blocks = 1 + self.random.below(u64::from(self.plan.blocks_max.min(span)));
         let first = self.random.below(u64::from(span) - blocks + 1);
         let small = |value: u64| u32::try_from(value).expect("units are small");

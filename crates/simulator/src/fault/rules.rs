@@ -83,7 +83,8 @@ impl Kind {
 
 /// How long the back end keeps what is stuck in it: less than the time that a fence waits for at least.
 fn stuck(random: &mut Random) -> Until {
-    Until::After(Duration::from_millis(random.spread(10, 20_000)))
+    let shortest = random.pick(&[10, 1_000, 4_000]);
+    Until::After(Duration::from_millis(random.spread(shortest, 20_000)))
 }
 
 /// An earlier write could not be written after all (SPC, 4.4.4).

@@ -159,6 +159,8 @@ pub(crate) struct Network {
     sightings: VecDeque<Sighting>,
     /// Commands that targets take at a time, if fewer than they could.
     window: Option<u32>,
+    /// How often PDUs were tampered with, by the door that they went through.
+    strikes: BTreeMap<Door, u64>,
 }
 
 impl End {
@@ -191,6 +193,7 @@ impl Network {
             unblocked: VecDeque::new(),
             sightings: VecDeque::new(),
             window: None,
+            strikes: BTreeMap::new(),
         }
     }
 
@@ -468,13 +471,7 @@ impl Network {
 
     /// How many PDUs were tampered with through a door since this was asked, or were told that the window is closed.
     pub(crate) fn take_strikes(&mut self, door: Door) -> u64 {
-        let through = self.connections.values_mut().filter(|it| it.door == door);
-        through
-            .map(|it| {
-                std::mem::take(&mut it.to_near.tampering.strikes)
-                    + std::mem::take(&mut it.to_far.tampering.strikes)
-            })
-            .sum()
+        self.strikes.remove(&door).unwrap_or_default()
     }
 
     /// Damages one bit of the byte that comes so many bytes later.
@@ -543,10 +540,14 @@ impl Network {
         }
         let is_closed = self.door(id).is_some_and(|door| self.routes[&door].window_is_closed);
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let is_iscsi = connection.door != Door::Export;
+        let door = connection.door;
         let pipe = connection.pipe_to(toward);
-        if is_iscsi {
+        if door != Door::Export {
             bytes = pipe.tampering.pass(&bytes, is_closed && toward == End::Near);
+            let strikes = std::mem::take(&mut pipe.tampering.strikes);
+            if strikes > 0 {
+                *self.strikes.entry(door).or_default() += strikes;
+            }
         }
         if let Some(at) = pipe.flip.take() {
             match bytes.get_mut(at) {

@@ -38,6 +38,8 @@ const SESSIONS_MAX: usize = 1024;
 /// Units that no client has: what LUNs are mapped to by mistake, and what looks like another unit.
 pub(crate) const DECOY: u32 = 0;
 pub(crate) const TWIN: u32 = 1;
+/// A size of blocks that no other unit has: a name alone does not make the twin of a unit the unit.
+const TWIN_BLOCK_SIZE: u32 = 2048;
 /// A nexus of another host, whose answers nobody waits for.
 pub(crate) const FOREIGN: NexusId = NexusId(u32::MAX);
 
@@ -490,7 +492,7 @@ impl Target {
 fn extra_unit(plan: &Plan, number: u32, sender: std::sync::mpsc::Sender<Effect>) -> UnitOptions {
     let mut like = plan.units[0];
     if number == TWIN {
-        like.block_size = if like.block_size == 512 { 4096 } else { 512 };
+        like.block_size = TWIN_BLOCK_SIZE;
     }
     let blocks = like.blocks;
     let size = u64::from(blocks) * u64::from(like.block_size);
