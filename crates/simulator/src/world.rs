@@ -186,6 +186,9 @@ impl World {
     fn limit(&self) -> Option<Instant> {
         match self.phase {
             Phase::Storm { until } => Some(until),
+            Phase::Calm if self.scene.checks.liveness.settled().is_some_and(|at| at > self.scene.now) => {
+                self.scene.checks.liveness.settled()
+            }
             Phase::Calm | Phase::ReadBack => self.scene.checks.liveness.deadline(),
             Phase::Over => None,
         }
@@ -373,7 +376,8 @@ impl World {
     }
 
     fn is_recovered(&self) -> bool {
-        self.clients.iter().all(Client::is_idle)
+        self.scene.checks.liveness.settled().is_some_and(|at| at <= self.scene.now)
+            && self.clients.iter().all(Client::is_idle)
             && self.scene.checks.completions.open() == 0
             && self.host.waits_for(self.units).is_empty()
     }

@@ -138,6 +138,8 @@ impl DurabilityCheck {
         let flushed = self.flushed.entry(unit).or_default();
         *flushed = began.max(*flushed);
         if !self.told.contains(&unit) {
+            // Nobody could know: this flush ends the matter.
+            self.lost.retain(|at, id| at.unit != unit || !covered(*id, began));
             return Ok(());
         }
         if let Some((at, id)) = self.lost.iter().find(|(at, id)| at.unit == unit && covered(**id, began))
