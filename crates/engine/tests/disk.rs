@@ -50,6 +50,7 @@ impl Rig {
             target_name: String::from("iqn.2026-11.org.smpath:test"),
             units: vec![unit],
             chap: None,
+            behaviour: engine::Behaviour::default(),
         })
         .unwrap();
         let socket = std::env::temp_dir().join(format!("smpath-engine-{}-{name}.sock", std::process::id()));

@@ -338,18 +338,6 @@ impl Plan {
         }
     }
 
-    /// What disks are made with.
-    pub(crate) fn disk_options(&self) -> scsi_multipath::Options {
-        let usual = scsi_multipath::Options::default();
-        let head = multipath::Options {
-            policy: self.policy,
-            no_path: self.no_path,
-            delayed_removal: self.delayed_removal,
-            ..usual.head
-        };
-        scsi_multipath::Options { head, sharing: self.sharing, fence: self.fence }
-    }
-
     pub(crate) fn ports(&self) -> usize {
         usize::from(self.controllers) * usize::from(self.ports_per_controller)
     }

@@ -202,7 +202,7 @@ impl World {
         match source {
             Source::Arrival(id, end) => self.arrival(id, end),
             Source::Boot => self.boot(),
-            Source::Nexus(_) | Source::Disk(_) | Source::Server(_) => self.host.expire(scene, source),
+            Source::Host | Source::Nexus(_) | Source::Server(_) => self.host.expire(scene, source),
             Source::Target(id) => self.target.expire(scene, id),
             Source::Array => self.target.expire_array(scene),
             Source::Client(index) => self.clients[index as usize].expire(scene),

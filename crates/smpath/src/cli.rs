@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use engine::config::{Digests, ExportAddress};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::config::{Digests, EarlyData, ExportAddress, FencePolicy, Sharing};
 use engine::{NoPath, Policy};
 
+use crate::state::{self, State};
 use crate::{units, url};
 
 /// SCSI multipath in userspace: many iSCSI paths in, one disk out.
@@ -25,12 +26,16 @@ pub(crate) enum Command {
     Run(Run),
     /// Serve the embedded array to any iSCSI initiator
     Array(Array),
+    /// Write and read back stamped blocks on any NBD disk; fail on any error or mismatch. Overwrites everything on it
+    Check(Check),
     /// List the disks of a running smpath
     List(Query),
     /// Show one disk of a running smpath: its facts, its paths and their state
     Show(Show),
     /// List the paths of a running smpath
     Paths(Query),
+    /// End the open fences of a disk on your word: no old write is left that could still be executed
+    Waive(Waive),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +84,24 @@ pub(crate) struct Run {
     /// What happens to requests while there is no path: fail, queue, or queue for a time such as 60s
     #[arg(long, value_parser = units::no_path)]
     pub no_path: Option<NoPath>,
+    /// What waits when a path is lost with writes in flight. bounded: later writes to the same blocks, until the
+    /// target proves that it has let go of the old ones, or until this time (30s) is over; strict: until the proof,
+    /// or until `smpath waive`; unsafe: nothing, and an old write can overwrite newer data
+    #[arg(long, value_name = "bounded[:TIME]|strict|unsafe", value_parser = units::fence)]
+    pub fence: Option<FencePolicy>,
+    /// Who writes to the logical units: exclusive (only this process, the default) or shared (other hosts too: then
+    /// a write whose path was lost waits for the fence before it is sent again)
+    #[arg(long, value_name = "exclusive|shared", value_parser = units::sharing)]
+    pub sharing: Option<Sharing>,
+    /// Whether a write may carry data before the target asks for them: on (as the target allows, the default), or
+    /// off: one more round trip for each write, and a write that was not asked for its data cannot come late
+    #[arg(long, value_name = "on|off", value_parser = units::early_data)]
+    pub early_data: Option<EarlyData>,
+    /// Remember under this folder which sessions may have writes in flight, so that the next smpath fences them
+    /// before it writes; or none. Default: $STATE_DIRECTORY, /var/lib/smpath for root, else
+    /// $XDG_STATE_HOME/smpath or ~/.local/state/smpath
+    #[arg(long, value_name = "DIR|none", value_parser = state::state)]
+    pub state: Option<State>,
     /// Our iSCSI name; made from the host's name if not given
     #[arg(long, value_name = "IQN")]
     pub initiator_name: Option<String>,
@@ -117,6 +140,64 @@ pub(crate) struct Array {
     /// File with CHAP credentials that initiators must show (TOML: name, secret[, target_name, target_secret])
     #[arg(long, value_name = "FILE")]
     pub chap_file: Option<PathBuf>,
+    /// What a login that replaces a session, and a LOGICAL UNIT RESET, are worth: for tests of initiators
+    #[arg(long, value_name = "PROFILE", default_value = "honest")]
+    pub profile: Profile,
+    /// Keep a write that begins with GHOST-OF-A-WRITE in the back end for this time before it is executed, the first
+    /// time that its block is written so; aborts and resets cannot recall it
+    #[arg(long, value_name = "TIME", value_parser = units::duration, conflicts_with = "stick_one_in")]
+    pub stick_marked: Option<Duration>,
+    /// The same for one write in N, whatever is in it
+    #[arg(long, value_name = "N:TIME", value_parser = units::count_and_time)]
+    pub stick_one_in: Option<(u64, Duration)>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Profile {
+    /// Both are answered when nothing that they end can change the medium any more
+    Honest,
+    /// The login is answered at once, the reset is honest: as tgt and SPDK do
+    AnswersAtOnce,
+    /// Both are answered at once: nobody can keep data safe by asking such a target
+    LyingReset,
+    /// Two honest controllers that know nothing of each other's commands, over one medium
+    Gateways,
+}
+
+impl From<Profile> for engine::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Honest => Self::Honest,
+            Profile::AnswersAtOnce => Self::AnswersAtOnce,
+            Profile::LyingReset => Self::LyingReset,
+            Profile::Gateways => Self::Gateways,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The server: nbd+unix:///PATH or nbd://ADDRESS:PORT
+    #[arg(value_name = "URI", value_parser = url::export)]
+    pub server: ExportAddress,
+    /// Name of the export; the server's default if not given
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub disk: String,
+    /// Everything on the disk may be overwritten
+    #[arg(long)]
+    pub overwrite: bool,
+    /// End after this time, such as 20s or 5m; without it, run until interrupted. Either way everything is read back
+    #[arg(long = "for", value_name = "TIME", value_parser = units::duration)]
+    pub duration: Option<Duration>,
+    /// When the server goes away, wait for its return and send again what was not acknowledged
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Makes the order of requests; the same seed draws the same
+    #[arg(long, value_name = "NUMBER", default_value_t = 0x5eed)]
+    pub seed: u64,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -135,4 +216,15 @@ pub(crate) struct Show {
     pub disk: Option<String>,
     #[command(flatten)]
     pub query: Query,
+}
+
+/// Only if you know it: the sessions of the lost paths are gone at the target, or the target was restarted. If you are
+/// wrong, an old write can overwrite newer data.
+#[derive(Debug, Args)]
+pub(crate) struct Waive {
+    /// The disk: its identity or its beginning
+    pub disk: String,
+    /// Control socket of the process to tell
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
 }

@@ -10,6 +10,7 @@ mod query;
 mod render;
 mod run;
 mod signals;
+mod state;
 mod units;
 mod url;
 
@@ -32,9 +33,11 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Array(arguments) => array::run(arguments),
+        Command::Check(arguments) => check::command(arguments),
         Command::List(query) => query::list(query),
         Command::Show(show) => query::show(show),
         Command::Paths(query) => query::paths(query),
+        Command::Waive(waive) => query::waive(waive),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

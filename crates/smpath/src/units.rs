@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::NoPath;
-use engine::config::Digests;
+use engine::config::{Digests, EarlyData, FencePolicy, Sharing};
 
 /// One `--lu` of the embedded array.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| format!("{text} is out of range"))
 }
 
+/// `500:3s`: one in so many, for so long.
+pub(crate) fn count_and_time(text: &str) -> Result<(u64, Duration), String> {
+    let wrong = || format!("'{text}' is not a number and a time such as 500:3s");
+    let (count, time) = text.split_once(':').ok_or_else(wrong)?;
+    let count = count.parse().ok().filter(|count| *count > 0).ok_or_else(wrong)?;
+    Ok((count, duration(time)?))
+}
+
 /// `fail`, `queue`, or a time to queue for.
 pub(crate) fn no_path(text: &str) -> Result<NoPath, String> {
     match text {
@@ -67,6 +75,42 @@ pub(crate) fn digests(text: &str) -> Result<Digests, String> {
         "header" => Ok(Digests::Header),
         "header,data" | "all" => Ok(Digests::HeaderAndData),
         _ => Err(format!("'{text}' is not none, header or header,data")),
+    }
+}
+
+/// `bounded`, `bounded:TIME`, `strict` or `unsafe`.
+pub(crate) fn fence(text: &str) -> Result<FencePolicy, String> {
+    let wrong = || format!("'{text}' is not bounded, bounded:TIME such as bounded:45s, strict or unsafe");
+    match text {
+        "bounded" => Ok(FencePolicy::default()),
+        "strict" => Ok(FencePolicy::Strict),
+        "unsafe" => Ok(FencePolicy::Unsafe),
+        _ => {
+            let time = text.strip_prefix("bounded:").ok_or_else(wrong)?;
+            let wait = duration(time).map_err(|_| wrong())?;
+            if wait.is_zero() {
+                return Err(String::from("a fence that waits for no time is none: that is called unsafe"));
+            }
+            Ok(FencePolicy::Bounded { wait: wait.into() })
+        }
+    }
+}
+
+/// `exclusive` or `shared`.
+pub(crate) fn sharing(text: &str) -> Result<Sharing, String> {
+    match text {
+        "exclusive" => Ok(Sharing::Exclusive),
+        "shared" => Ok(Sharing::Shared),
+        _ => Err(format!("'{text}' is not exclusive or shared")),
+    }
+}
+
+/// `on` or `off`.
+pub(crate) fn early_data(text: &str) -> Result<EarlyData, String> {
+    match text {
+        "on" => Ok(EarlyData::On),
+        "off" => Ok(EarlyData::Off),
+        _ => Err(format!("'{text}' is not on or off")),
     }
 }
 
@@ -140,8 +184,22 @@ mod tests {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert!(duration("soon").is_err());
+        assert_eq!(count_and_time("500:3s"), Ok((500, Duration::from_secs(3))));
+        assert!(count_and_time("0:3s").is_err() && count_and_time("3s").is_err());
         assert_eq!(no_path("60s"), Ok(NoPath::QueueFor(engine::clock::Duration::from_secs(60))));
         assert!(no_path("never").is_err());
+    }
+
+    #[test]
+    fn a_fence_is_bounded_by_a_time_or_strict_or_named_unsafe() {
+        let bounded = |seconds| FencePolicy::Bounded { wait: engine::clock::Duration::from_secs(seconds) };
+        assert_eq!(fence("bounded"), Ok(bounded(30)));
+        assert_eq!(fence("bounded:45s"), Ok(bounded(45)));
+        assert_eq!(fence("bounded:2m"), Ok(bounded(120)));
+        assert_eq!((fence("strict"), fence("unsafe")), (Ok(FencePolicy::Strict), Ok(FencePolicy::Unsafe)));
+        for wrong in ["", "none", "bounded:", "bounded:0s", "bounded:soon", "45s", "strict:45s", "Bounded"] {
+            assert!(fence(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@ use scsi_multipath::{FencePolicy, Report};
 #[derive(Debug, Default)]
 pub(crate) struct FenceCheck {
     /// Paths of disks that lost writes, since when, and no fence was opened yet.
-    unfenced: BTreeMap<(u32, PathId), Instant>,
-    open: BTreeMap<(u32, PathId), Instant>,
+    unfenced: BTreeMap<PathId, Instant>,
+    open: BTreeMap<PathId, Instant>,
     policy: Option<FencePolicy>,
     pub(crate) proved: u64,
     pub(crate) waived: u64,
@@ -31,36 +31,36 @@ impl FenceCheck {
     }
 
     /// A write that was sent came back without an answer.
-    pub(crate) fn lost(&mut self, now: Instant, disk: u32, path: PathId) {
-        if !self.open.contains_key(&(disk, path)) {
-            self.unfenced.entry((disk, path)).or_insert(now);
+    pub(crate) fn lost(&mut self, now: Instant, path: PathId) {
+        if !self.open.contains_key(&path) {
+            self.unfenced.entry(path).or_insert(now);
         }
     }
 
-    pub(crate) fn reported(&mut self, now: Instant, disk: u32, report: &Report) -> Result<(), String> {
+    pub(crate) fn reported(&mut self, now: Instant, report: &Report) -> Result<(), String> {
         match report {
             Report::FenceOpened { path } => {
-                self.unfenced.remove(&(disk, *path));
-                self.open.insert((disk, *path), now);
+                self.unfenced.remove(path);
+                self.open.insert(*path, now);
                 Ok(())
             }
             Report::FenceProved { path, .. } => {
                 self.proved += 1;
-                self.closed(now, disk, *path, "proved")
+                self.closed(now, *path, "proved")
             }
             Report::FenceWaived { path, .. } => {
                 self.waived += 1;
                 if matches!(self.policy, Some(FencePolicy::Strict)) {
                     return Err(format!("the fence of {path} was waived without an operator's word"));
                 }
-                self.closed(now, disk, *path, "waived")
+                self.closed(now, *path, "waived")
             }
             _ => Ok(()),
         }
     }
 
-    fn closed(&mut self, now: Instant, disk: u32, path: PathId, how: &str) -> Result<(), String> {
-        match self.open.remove(&(disk, path)) {
+    fn closed(&mut self, now: Instant, path: PathId, how: &str) -> Result<(), String> {
+        match self.open.remove(&path) {
             Some(since) => {
                 self.longest = self.longest.max(now.since(since));
                 Ok(())
@@ -80,12 +80,12 @@ impl FenceCheck {
         if !self.are_expected() {
             return Ok(());
         }
-        if let Some(((disk, path), since)) = self.unfenced.first_key_value() {
+        if let Some((path, since)) = self.unfenced.first_key_value() {
             let millis = since.as_nanos() / 1_000_000;
-            return Err(format!("{path} of disk {disk} lost writes at {millis} ms, and no fence was opened"));
+            return Err(format!("{path} lost writes at {millis} ms, and no fence was opened"));
         }
         match self.open.first_key_value() {
-            Some(((disk, path), _)) => Err(format!("the fence of {path} of disk {disk} is still open")),
+            Some((path, _)) => Err(format!("the fence of {path} is still open")),
             None => Ok(()),
         }
     }
@@ -104,14 +104,14 @@ mod tests {
     #[test]
     fn a_loss_without_a_fence_and_a_fence_without_an_end_are_both_found() {
         let (mut check, now) = (check(), Instant::START);
-        check.lost(now, 0, PATH);
+        check.lost(now, PATH);
         assert!(check.judge().unwrap_err().contains("no fence was opened"));
-        check.reported(now, 0, &Report::FenceOpened { path: PATH }).unwrap();
+        check.reported(now, &Report::FenceOpened { path: PATH }).unwrap();
         assert!(check.judge().unwrap_err().contains("still open"));
         let proof = scsi_multipath::Proof::Reinstated;
         let proved = Report::FenceProved { path: PATH, proof, after: Duration::ZERO };
-        check.reported(now, 0, &proved).unwrap();
+        check.reported(now, &proved).unwrap();
         assert_eq!(check.judge(), Ok(()));
-        assert!(check.reported(now, 0, &proved).is_err());
+        assert!(check.reported(now, &proved).is_err());
     }
 }

@@ -164,8 +164,8 @@ impl Checks {
     }
 
     /// A disk reports something.
-    pub(crate) fn report(&mut self, at: Instant, disk: u32, report: &Report) {
-        let finding = self.fences.reported(at, disk, report);
+    pub(crate) fn report(&mut self, at: Instant, report: &Report) {
+        let finding = self.fences.reported(at, report);
         self.found(at, Rule::Fence, finding);
         if let Report::PathState { path, to: PathState::Down, reason, .. } = report
             && matches!(reason, Reason::Lost | Reason::TimedOut | Reason::Doubtful)

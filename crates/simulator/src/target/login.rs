@@ -8,7 +8,7 @@ use iscsi::pdu::{LoginRequest, LoginResponse, LoginStages, LoginStatus, StatusSe
 use iscsi::target::{Admission, Event, SessionKey};
 
 use super::profile::TargetProfile;
-use super::{Portalling, Target, address_of};
+use super::{Portalling, Target, portal_address};
 use crate::link::{ConnectionId, End};
 use crate::log::Part;
 use crate::scene::Scene;
@@ -116,7 +116,7 @@ impl Target {
     fn redirect(&mut self, scene: &mut Scene, id: ConnectionId, key: &SessionKey, other: usize) {
         let Some(request) = scene.network.last_login(id) else { return self.close(scene, id) };
         let request = LoginRequest::parse(&request);
-        let text = format!("TargetAddress={},{}\0", address_of(other), key.portal_group);
+        let text = format!("TargetAddress={},{}\0", portal_address(other), key.portal_group);
         let response = LoginResponse {
             stages: LoginStages { transit: false, more: false, ..request.stages },
             version_max: 0,

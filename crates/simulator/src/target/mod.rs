@@ -5,12 +5,14 @@ mod profile;
 
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use array::{Array, NexusId, UnitId, UnitOptions};
 use clock::{Duration, Instant};
 use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
+use iscsi::initiator::PORT_DEFAULT;
 use iscsi::negotiation::Offers;
 use iscsi::pdu::LoginStatus;
 use iscsi::target::{
@@ -525,9 +527,22 @@ fn answer(response: array::Response) -> TaskManagementResponse {
     }
 }
 
+/// Where a port is reached.
+pub(crate) fn portal_address(port: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, u8::try_from(port + 1).unwrap_or(u8::MAX)], PORT_DEFAULT))
+}
+
+/// The port that is reached there.
+pub(crate) fn port_at(address: SocketAddr) -> Option<usize> {
+    match address {
+        SocketAddr::V4(address) => usize::from(address.ip().octets()[3]).checked_sub(1),
+        SocketAddr::V6(_) => None,
+    }
+}
+
 fn portals(plan: &Plan) -> Portals {
     let portals = (0..plan.ports()).map(|port| {
-        let address = address_of(port);
+        let address = portal_address(port);
         (plan.target_of(port), Portal { address, group: group_of(port, plan.ports_per_controller).0 })
     });
     let mut targets: BTreeMap<u32, Vec<Portal>> = BTreeMap::new();
@@ -541,12 +556,6 @@ fn portals(plan: &Plan) -> Portals {
         chap: None,
     });
     Portals { targets: targets.collect(), discovery_chap: None }
-}
-
-/// Where a port can be reached; an initiator that is sent there finds the port by it.
-pub(crate) fn address_of(port: usize) -> std::net::SocketAddr {
-    let number = u8::try_from(port + 1).unwrap_or(u8::MAX);
-    std::net::SocketAddr::from(([192, 0, 2, number], 3260))
 }
 
 /// The name of a target; see [`Plan::target_of`].

@@ -1,6 +1,7 @@
 //! `simulate`: runs many seeds, or one with a trace.
 
 mod campaign;
+mod mutants;
 mod sum;
 
 use std::cell::Cell;
@@ -14,6 +15,7 @@ use clap::{Parser, ValueEnum};
 use simulator::{Choice, Defects, FencePolicy, Outcome, Plan, Reduction, TargetProfile, run, shrink};
 
 use campaign::Campaign;
+use mutants::Gate;
 use sum::Sum;
 
 /// Simulates the whole way from NBD clients to the medium of an array, with faults, and checks what must not happen.
@@ -69,6 +71,13 @@ struct Arguments {
     /// Go on after a seed that fails, and succeed only if one did: for what is known to be unsafe.
     #[arg(long)]
     expect_violations: bool,
+    /// Build and run the product with one defect at a time, and print which seed and which check found each; up to
+    /// --seeds seeds for each. Needs a checkout and cargo.
+    #[arg(long, conflicts_with_all = ["seed", "start", "minutes", "jobs"])]
+    mutants: bool,
+    /// Only the mutants with this in their names.
+    #[arg(long, requires = "mutants")]
+    mutant: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -199,6 +208,14 @@ fn main() -> Result<ExitCode> {
         eprintln!("seed {seed} panics; replay: {line}");
         default_hook(panic);
     }));
+    if arguments.mutants {
+        let gate = Gate {
+            only: arguments.mutant.clone(),
+            seeds: arguments.seeds,
+            profile: name(&arguments.profile),
+        };
+        return Ok(if gate.run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     match arguments.seed {
         Some(seed) => run_one(&arguments, seed),
         None => run_many(&arguments),
