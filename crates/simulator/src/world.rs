@@ -394,6 +394,7 @@ impl World {
     fn is_recovered(&self) -> bool {
         self.scene.checks.liveness.settled().is_some_and(|at| at <= self.scene.now)
             && self.clients.iter().all(Client::is_idle)
+            && self.scene.checks.fences.are_closed()
             && self.scene.checks.completions.open() == 0
             && self.host.waits_for(self.units).is_empty()
     }

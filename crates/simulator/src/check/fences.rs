@@ -70,6 +70,10 @@ impl FenceCheck {
         }
     }
 
+    pub(crate) fn are_closed(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// An operator says so.
     pub(crate) fn waived_by_operator(&mut self) {
         self.operator_waives = true;
