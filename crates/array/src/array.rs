@@ -79,7 +79,7 @@ pub enum Event {
         size: u64,
     },
     /// Of the closed nexus whatever still runs is out of reach of every task management function, and none waits
-    /// for it: what a known target does with a session whose replacement was given up halfway.
+    /// for it: what a known target does with the commands of a session that it has begun to end.
     Disown {
         nexus: NexusId,
     },

@@ -314,3 +314,15 @@ fn doubt_about_a_nexus_closes_the_path_until_its_identity_was_read() {
     rig.let_go();
     rig.assert_ok(write);
 }
+
+#[test]
+fn before_commands_are_swept_up_the_identity_behind_the_path_is_read_again() {
+    let mut rig = rig(1, strict());
+    rig.holding = vec![op::WRITE_16];
+    rig.write(0, &OLD);
+    rig.fault(1, Fault::Reply(sense(SenseKey::UnitAttention, 0x29, 0x00)));
+    rig.device.designators = Device::new(8, 2).designators;
+    rig.read(512, 512);
+    assert!(rig.reported("quarantined"));
+    assert_eq!(rig.functions, [], "the function would be answered by a unit that never had the write");
+}

@@ -465,6 +465,9 @@ impl Target {
                 self.succession.closed(nexus, key);
             }
             self.tell_array(scene, array::Event::NexusClosed { nexus });
+            if self.profile == TargetProfile::ResetPassesBy {
+                self.tell_array(scene, array::Event::Disown { nexus });
+            }
         }
     }
 

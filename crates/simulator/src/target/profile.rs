@@ -13,7 +13,10 @@ pub enum TargetProfile {
     OnlyTurAnswered,
     /// As [`Self::AnswersAtOnce`], and LOGICAL UNIT RESET is answered at once too. Nothing is safe with it.
     LyingReset,
-    /// A login waits, but if it is given up the next one does not, and no reset waits for what it had waited for (LIO).
+    /// A login waits for the commands of the session that it replaces; no reset does, through whichever session (LIO).
+    ResetPassesBy,
+    /// A login waits, but if it is given up the next one does not, and no reset waits for what it had waited for. No
+    /// target is known to do this; LIO was suspected of it.
     HoleAfterAbandonedLogin,
     /// Each controller is a target of its own name over the same blocks, and knows nothing of the other.
     TwoGateways,
@@ -25,6 +28,7 @@ impl TargetProfile {
         Self::AnswersAtOnce,
         Self::OnlyTurAnswered,
         Self::LyingReset,
+        Self::ResetPassesBy,
         Self::HoleAfterAbandonedLogin,
         Self::TwoGateways,
     ];
@@ -34,7 +38,7 @@ impl TargetProfile {
         Self::GatesAndDrains,
         Self::AnswersAtOnce,
         Self::OnlyTurAnswered,
-        Self::HoleAfterAbandonedLogin,
+        Self::ResetPassesBy,
         Self::TwoGateways,
     ];
 
@@ -59,6 +63,7 @@ impl fmt::Display for TargetProfile {
             Self::AnswersAtOnce => "answers at once",
             Self::OnlyTurAnswered => "only TUR answered",
             Self::LyingReset => "lying reset",
+            Self::ResetPassesBy => "reset passes by",
             Self::HoleAfterAbandonedLogin => "hole after abandoned login",
             Self::TwoGateways => "two gateways",
         })

@@ -95,6 +95,7 @@ enum Target {
     AnswersAtOnce,
     OnlyTurAnswered,
     LyingReset,
+    ResetPassesBy,
     HoleAfterAbandonedLogin,
     TwoGateways,
 }
@@ -116,6 +117,7 @@ impl From<Target> for TargetProfile {
             Target::AnswersAtOnce => Self::AnswersAtOnce,
             Target::OnlyTurAnswered => Self::OnlyTurAnswered,
             Target::LyingReset => Self::LyingReset,
+            Target::ResetPassesBy => Self::ResetPassesBy,
             Target::HoleAfterAbandonedLogin => Self::HoleAfterAbandonedLogin,
             Target::TwoGateways => Self::TwoGateways,
         }
