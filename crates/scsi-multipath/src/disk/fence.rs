@@ -89,6 +89,8 @@ impl Disk {
 
     /// A process before this one may have left writes behind `path`.
     pub(super) fn inherit(&mut self, now: Instant, path: PathId, target: TargetId) {
+        // Nor does anybody know what it had acknowledged and not flushed: if the cache is lost now, that was lost.
+        self.cache.acknowledged += 1;
         if self.options.fence != FencePolicy::Unsafe {
             self.claims.close();
             self.open_fence(now, path, Some(target), About::Everything);

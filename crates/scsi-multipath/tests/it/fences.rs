@@ -326,3 +326,14 @@ fn before_commands_are_swept_up_the_identity_behind_the_path_is_read_again() {
     assert!(rig.reported("quarantined"));
     assert_eq!(rig.functions, [], "the function would be answered by a unit that never had the write");
 }
+
+#[test]
+fn a_cache_that_is_lost_after_a_restart_may_have_held_what_the_predecessor_acknowledged() {
+    let mut rig = rig(1, strict());
+    rig.handle(Event::Inherited { path: PathId(90), target: TargetId(0) });
+    rig.fault(1, Fault::Reply(sense(SenseKey::UnitAttention, 0x29, 0x01)));
+    rig.read(0, 512);
+    let (first, second) = (rig.flush(), rig.flush());
+    rig.assert_failed(first, Error::Io);
+    rig.assert_ok(second);
+}

@@ -97,9 +97,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "what a predecessor left is forgotten",
         FENCE,
-        "            self.claims.close();\n            self.open_fence",
-        "            if now == Instant::START { return; }\n            self.claims.close();\n            self.open_fence",
+        "            self.claims.close();\n            self.open_fence(now, path, Some(target), About::Everything);\n",
+        "            let _ = (path, target);\n",
     ),
+    mutant("a predecessor is thought to have flushed", FENCE, "        self.cache.acknowledged += 1;\n", ""),
     // Failover.
     mutant(
         "a lost write is taken for done",
