@@ -67,7 +67,7 @@ fn a_command_can_be_answered_with_anything() {
     let busy = Reply { status: Status::Busy, ..Reply::good() };
     bench.handle(next(Class::Medium, Effect::Reply(busy.clone())));
     assert_eq!(bench.tell(&write_10(0, 1), &[1; 512]), busy);
-    let medium_error = Sense::new(SenseKey::MediumError, scsi::AdditionalSense::new(0x11, 0x00));
+    let medium_error = Sense::new(SenseKey::MediumError, AdditionalSense::new(0x11, 0x00));
     let reply = Reply::check_condition(SenseData::fixed(&medium_error));
     let scope = Scope { blocks: Some((5, 9)), ..scope(Class::Read) };
     bench.handle(Event::SetFault(FAULT, Fault { scope, when: When::ALWAYS, effect: Effect::Reply(reply) }));
@@ -263,8 +263,8 @@ fn gateways_over_one_store_neither_end_nor_tell_of_each_others_commands() {
     let reset = bench.manage(B, Function::LogicalUnitReset, None);
     assert_eq!(bench.response_to(reset), Response::Complete);
     bench.handle(Event::Release(FAULT));
-    assert_eq!(bench.reply_to(old).0.status, scsi::Status::Good);
-    assert_eq!(bench.ask(&TEST_UNIT_READY).0.status, scsi::Status::Good);
+    assert_eq!(bench.reply_to(old).0.status, Status::Good);
+    assert_eq!(bench.ask(&TEST_UNIT_READY).0.status, Status::Good);
 }
 
 #[test]

@@ -134,32 +134,7 @@ impl Target {
         });
         let mut units: Vec<UnitOptions> = units.collect();
         units.extend([DECOY, TWIN].map(|number| extra_unit(plan, number, sender.clone())));
-        let mut array = Array::new(array::Options {
-            controllers: plan.controllers,
-            ports_per_controller: plan.ports_per_controller,
-            units,
-            seed: plan.seed,
-            nexus_loss: if plan.target.keeps_tasks() {
-                array::NexusLoss::KeepTasks
-            } else {
-                array::NexusLoss::AbortTasks
-            },
-            coordination: if plan.target == TargetProfile::TwoGateways {
-                array::Coordination::PerController
-            } else {
-                array::Coordination::Whole
-            },
-            remapping: array::Remapping::ToldUntilIdentified,
-            ..array::Options::default()
-        });
-        let other_host = String::from("iqn.2026-01.example:other-host");
-        let opened = array::Event::NexusOpened { nexus: FOREIGN, port: port_id(0), initiator: other_host };
-        array.handle(Instant::START, opened);
-        if plan.target == TargetProfile::LyingReset {
-            let effect = array::Effect::Function(array::Treatment::AnswerEarly);
-            let lie = array::Fault { scope: array::Scope::default(), when: array::When::ALWAYS, effect };
-            array.handle(Instant::START, array::Event::SetFault(LIE, lie));
-        }
+        let array = array_of(plan, units);
         Self {
             array,
             ports: vec![Portalling::Open; plan.ports()],
@@ -481,6 +456,37 @@ impl Target {
     pub(crate) fn connections(&self, port: usize) -> Vec<ConnectionId> {
         self.connections.iter().filter(|(_, it)| it.port == port).map(|(id, _)| *id).collect()
     }
+}
+
+/// The array behind the portals, as the behaviour of the target wants it, with another host logged in.
+fn array_of(plan: &Plan, units: Vec<UnitOptions>) -> Array {
+    let mut array = Array::new(array::Options {
+        controllers: plan.controllers,
+        ports_per_controller: plan.ports_per_controller,
+        units,
+        seed: plan.seed,
+        nexus_loss: if plan.target.keeps_tasks() {
+            array::NexusLoss::KeepTasks
+        } else {
+            array::NexusLoss::AbortTasks
+        },
+        coordination: if plan.target == TargetProfile::TwoGateways {
+            array::Coordination::PerController
+        } else {
+            array::Coordination::Whole
+        },
+        remapping: array::Remapping::ToldUntilIdentified,
+        ..array::Options::default()
+    });
+    let other_host = String::from("iqn.2026-01.example:other-host");
+    let opened = array::Event::NexusOpened { nexus: FOREIGN, port: port_id(0), initiator: other_host };
+    array.handle(Instant::START, opened);
+    if plan.target == TargetProfile::LyingReset {
+        let effect = array::Effect::Function(array::Treatment::AnswerEarly);
+        let lie = array::Fault { scope: array::Scope::default(), when: array::When::ALWAYS, effect };
+        array.handle(Instant::START, array::Event::SetFault(LIE, lie));
+    }
+    array
 }
 
 /// A unit that is nobody's. The decoy is like the first unit in everything but its name; the twin has other blocks.
