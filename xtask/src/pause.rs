@@ -162,8 +162,8 @@ fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
         for (rests, stream) in after.iter_mut().zip(&streams) {
             rests.0.push(stream.take_longest_rest());
         }
-        if after[1].longest() > LONG_REST {
-            eprintln!("a rest of {:.1?}; smpath run said:\n{}", after[1].longest(), disk.log());
+        if let Some(rest) = after[1].0.last().filter(|rest| **rest > LONG_REST) {
+            eprintln!("a rest of {rest:.1?}; smpath run said:\n{}", disk.log());
         }
         link.restore();
         wait_until_usable(&disk, links.len())?;
