@@ -43,6 +43,10 @@ pub trait Store: Debug + Send {
         self.flush()
     }
 
+    /// A volatile cache loses power: about so many in a hundred of the pieces that were not made durable go back to
+    /// what they held before. `chance` decides which. A store without such a cache loses nothing.
+    fn lose_cache(&mut self, _percent: u64, _chance: u64) {}
+
     /// The longest run known to be all mapped, or all not, that starts at `offset` and ends at the end of the store.
     fn extent(&mut self, offset: u64) -> Extent;
 

@@ -1,6 +1,6 @@
 //! The disks of a host and the paths that lead to them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use block::{Geometry, Request};
 use clock::Instant;
@@ -215,7 +215,7 @@ impl Host {
         let Some(removed) = self.paths.get_mut(&path) else { return };
         removed.standing = Standing::Removed;
         let disk = removed.disk;
-        self.forget_idle_path(path);
+        self.leaving.push(path);
         self.tell_disk(disk, Event::PathRemoved { path });
     }
 
@@ -253,7 +253,7 @@ impl Host {
         self.answered += 1;
         let disk = found.disk;
         if found.is_idle() {
-            self.paths.remove(&path);
+            self.leaving.push(path);
         }
         self.trace(|| Trace::Ended { path, id: command.id, cdb: command.cdb, ending: ending.clone() });
         self.tell_disk(disk, Event::Ended(command, ending));
@@ -290,7 +290,18 @@ impl Host {
                 scsi_multipath::Action::Gone => self.disk_gone(disk),
             }
         }
+        self.forget_leaving_paths(disk);
         None
+    }
+
+    /// The disk has said what it had to say: what it does not want to have fenced may go.
+    fn forget_leaving_paths(&mut self, disk: u32) {
+        let is_its = |paths: &BTreeMap<PathId, Path>, path: &PathId| {
+            paths.get(path).is_none_or(|known| known.disk == disk)
+        };
+        for path in self.leaving.extract_if(.., |path| is_its(&self.paths, path)).collect::<Vec<_>>() {
+            self.forget_idle_path(path);
+        }
     }
 
     fn start(&mut self, disk: u32, path: PathId, command: Command) {

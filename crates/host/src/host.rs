@@ -24,6 +24,8 @@ pub struct Host {
     pub(crate) nexuses: Vec<Nexus>,
     pub(crate) disks: Disks,
     pub(crate) paths: BTreeMap<PathId, Path>,
+    /// Paths that may be forgotten once their disks have said what they have to say: one may want a fence yet.
+    pub(crate) leaving: Vec<PathId>,
     pub(crate) path_ids: u32,
     pub(crate) memory: Memory,
     pub(crate) timers: Timers<Source>,
@@ -65,6 +67,7 @@ impl Host {
             life: Life::Open,
             nexuses: Vec::new(),
             paths: BTreeMap::new(),
+            leaving: Vec::new(),
             path_ids: 0,
             timers: Timers::new(),
             touched: Agenda::default(),

@@ -261,6 +261,10 @@ impl Plan {
         if self.needs_fences() && random.percent(LATE_PERCENT) {
             kinds.push(random.pick(&[Kind::StuckWrite, Kind::TornWrite, Kind::StuckWrite]));
         }
+        if kinds.contains(&Kind::IdentityTwice) {
+            // A unit that shows the name of another one that is not to be seen is, for all that anybody can tell, it.
+            kinds.retain(|kind| !kind.hides_identity());
+        }
         let mean = random.spread(200, 8_000);
         let mut at = 0;
         loop {

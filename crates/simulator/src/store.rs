@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use array::{Extent, MemoryStore, Store, StoreError};
 
@@ -14,12 +13,9 @@ use crate::check::{Effect, LostBlock};
 use crate::random::Random;
 use crate::stamp::{self, BlockAt, Content};
 
-/// The store that the array works on, and a handle to it for faults. Both are the same medium.
-#[derive(Clone, Debug)]
-pub(crate) struct WatchedStore(Arc<Mutex<Medium>>);
-
+/// See the module's documentation.
 #[derive(Debug)]
-struct Medium {
+pub(crate) struct WatchedStore {
     inner: MemoryStore,
     unit: u32,
     block_size: u32,
@@ -34,21 +30,9 @@ const VERSIONS_MAX: usize = 8;
 
 impl WatchedStore {
     pub(crate) fn new(size: u64, unit: u32, block_size: u32, effects: Sender<Effect>) -> Self {
-        let inner = MemoryStore::new(size);
-        Self(Arc::new(Mutex::new(Medium { inner, unit, block_size, effects, older: BTreeMap::new() })))
+        Self { inner: MemoryStore::new(size), unit, block_size, effects, older: BTreeMap::new() }
     }
 
-    fn medium(&self) -> MutexGuard<'_, Medium> {
-        self.0.lock().expect("nothing panics while it holds the medium")
-    }
-
-    /// The cache loses power: of the blocks that were not made durable, about so many in a hundred go back.
-    pub(crate) fn lose_cache(&self, random: &mut Random, percent: u64) {
-        self.medium().lose(random, percent);
-    }
-}
-
-impl Medium {
     fn block(&self, offset: u64) -> u32 {
         u32::try_from(offset / u64::from(self.block_size)).expect("units are small here")
     }
@@ -79,7 +63,65 @@ impl Medium {
         }
     }
 
-    fn lose(&mut self, random: &mut Random, percent: u64) {
+    /// True if there is such a block: the unit may have become smaller.
+    fn put_back(&mut self, lba: u32, content: Content) -> bool {
+        let mut bytes = vec![0; self.block_size as usize];
+        match content {
+            Content::Zero => {}
+            Content::Write(id) => stamp::fill(&mut bytes, BlockAt { unit: self.unit, lba }, id),
+            Content::Garbage => bytes.fill(0xff),
+        }
+        self.inner.write_at(u64::from(lba) * u64::from(self.block_size), &bytes).is_ok()
+    }
+}
+
+impl Store for WatchedStore {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
+        self.inner.read_at(offset, into)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let (first, blocks) = (self.block(offset), self.block(bytes.len() as u64));
+        self.remember(first, blocks);
+        self.inner.write_at(offset, bytes)?;
+        let unit = self.unit;
+        let contents = bytes
+            .chunks(self.block_size as usize)
+            .zip(first..)
+            .map(|(block, lba)| stamp::read(block, BlockAt { unit, lba }))
+            .collect();
+        self.tell(Effect::Written { unit, first, contents });
+        Ok(())
+    }
+
+    fn punch(&mut self, offset: u64, length: u64) -> Result<(), StoreError> {
+        let (first, blocks) = (self.block(offset), self.block(length));
+        self.remember(first, blocks);
+        self.inner.punch(offset, length)?;
+        let unit = self.unit;
+        self.tell(Effect::Deallocated { unit, first, blocks });
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.older.clear();
+        Ok(())
+    }
+
+    fn persist(&mut self, offset: u64, length: u64) -> Result<(), StoreError> {
+        let (first, blocks) = (self.block(offset), self.block(length));
+        for lba in first..first + blocks {
+            self.older.remove(&lba);
+        }
+        Ok(())
+    }
+
+    fn lose_cache(&mut self, percent: u64, chance: u64) {
+        let mut random = Random::new(chance);
         let mut lost = Vec::new();
         for (lba, versions) in std::mem::take(&mut self.older) {
             if !random.percent(percent) {
@@ -96,85 +138,24 @@ impl Medium {
         self.tell(Effect::Lost { unit: self.unit, blocks: lost });
     }
 
-    /// True if there is such a block: the unit may have become smaller.
-    fn put_back(&mut self, lba: u32, content: Content) -> bool {
-        let mut bytes = vec![0; self.block_size as usize];
-        match content {
-            Content::Zero => {}
-            Content::Write(id) => stamp::fill(&mut bytes, BlockAt { unit: self.unit, lba }, id),
-            Content::Garbage => bytes.fill(0xff),
-        }
-        self.inner.write_at(u64::from(lba) * u64::from(self.block_size), &bytes).is_ok()
-    }
-}
-
-impl Store for WatchedStore {
-    fn size(&self) -> u64 {
-        self.medium().inner.size()
-    }
-
-    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> Result<(), StoreError> {
-        self.medium().inner.read_at(offset, into)
-    }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut medium = self.medium();
-        let (first, blocks) = (medium.block(offset), medium.block(bytes.len() as u64));
-        medium.remember(first, blocks);
-        medium.inner.write_at(offset, bytes)?;
-        let unit = medium.unit;
-        let contents = bytes
-            .chunks(medium.block_size as usize)
-            .zip(first..)
-            .map(|(block, lba)| stamp::read(block, BlockAt { unit, lba }))
-            .collect();
-        medium.tell(Effect::Written { unit, first, contents });
-        Ok(())
-    }
-
-    fn punch(&mut self, offset: u64, length: u64) -> Result<(), StoreError> {
-        let mut medium = self.medium();
-        let (first, blocks) = (medium.block(offset), medium.block(length));
-        medium.remember(first, blocks);
-        medium.inner.punch(offset, length)?;
-        let unit = medium.unit;
-        medium.tell(Effect::Deallocated { unit, first, blocks });
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.medium().older.clear();
-        Ok(())
-    }
-
-    fn persist(&mut self, offset: u64, length: u64) -> Result<(), StoreError> {
-        let mut medium = self.medium();
-        let (first, blocks) = (medium.block(offset), medium.block(length));
-        for lba in first..first + blocks {
-            medium.older.remove(&lba);
-        }
-        Ok(())
-    }
-
     fn extent(&mut self, offset: u64) -> Extent {
-        self.medium().inner.extent(offset)
+        self.inner.extent(offset)
     }
 
     fn resize(&mut self, size: u64) -> Result<(), StoreError> {
-        let mut medium = self.medium();
-        let before = medium.block(medium.inner.size());
-        let after = medium.block(size);
+        let before = self.block(self.inner.size());
+        let after = self.block(size);
         let mut gone = Vec::new();
         for lba in after..before {
-            let dropped = medium.content(lba);
-            medium.older.remove(&lba);
+            let dropped = self.content(lba);
+            self.older.remove(&lba);
             if dropped != Content::Zero {
                 gone.push(LostBlock { lba, kept: Content::Zero, dropped: Vec::new() });
             }
         }
-        medium.inner.resize(size)?;
+        self.inner.resize(size)?;
         if !gone.is_empty() {
-            medium.tell(Effect::Lost { unit: medium.unit, blocks: gone });
+            self.tell(Effect::Lost { unit: self.unit, blocks: gone });
         }
         Ok(())
     }
@@ -199,8 +180,8 @@ mod tests {
         write(1, 7);
         write(2, 8);
         store.persist(512, 512).unwrap();
-        store.lose_cache(&mut Random::new(1), 100);
-        let contents = [1, 2].map(|lba| store.medium().content(lba));
+        store.lose_cache(100, 1);
+        let contents = [1, 2].map(|lba| store.content(lba));
         assert_eq!(contents, [Content::Write(WriteId(7)), Content::Zero]);
         let lost = LostBlock { lba: 2, kept: Content::Zero, dropped: vec![Content::Write(WriteId(8))] };
         assert_eq!(effects.iter().nth(2), Some(Effect::Lost { unit: 0, blocks: vec![lost] }));

@@ -53,6 +53,8 @@ enum Stage {
 struct Command {
     lun: LunBytes,
     kind: Kind,
+    /// Some of its data was sent: without any a write cannot be executed.
+    has_data: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,12 @@ impl WireCheck {
                 Ok(None)
             }
             (End::Far, Opcode::ScsiCommand) => link.sent(now, id, &seen.header).map(|()| None),
+            (End::Far, Opcode::DataOut) => {
+                if let Some(command) = link.commands.get_mut(&seen.header.initiator_task_tag().0) {
+                    command.has_data = true;
+                }
+                Ok(None)
+            }
             (End::Near, Opcode::ScsiResponse | Opcode::DataIn) => {
                 Ok(link.answered(now, seen, self.is_strict))
             }
@@ -135,7 +143,7 @@ impl WireCheck {
     /// The initiator closes a connection; `was_told` if it had been told that it is over.
     pub(crate) fn closed(&mut self, now: Instant, id: ConnectionId, was_told: bool) {
         let Some(Link { nexus: Some(nexus), stage, commands, .. }) = self.links.remove(&id) else { return };
-        if commands.values().any(|command| command.kind == Kind::Write) {
+        if commands.values().any(|command| command.kind == Kind::Write && command.has_data) {
             self.ambiguous.insert(nexus);
         }
         if let Stage::LoggingIn { since } = stage
@@ -182,7 +190,8 @@ impl Link {
     fn sent(&mut self, now: Instant, id: ConnectionId, header: &Header) -> Result<(), String> {
         let lun = lun(header);
         let kind = Kind::of(&header.0[32..48]);
-        self.commands.insert(header.initiator_task_tag().0, Command { lun, kind });
+        let has_data = header.data_length() > 0;
+        self.commands.insert(header.initiator_task_tag().0, Command { lun, kind, has_data });
         let is_crossing = self.doubted.get(&lun).is_some_and(|at| *at == now);
         if kind == Kind::Write && !self.verified.contains(&lun) && !is_crossing {
             return Err(format!(
@@ -276,6 +285,7 @@ mod tests {
     fn command(tag: u8, cdb: &[u8]) -> Seen {
         let mut bytes = [0; 48];
         (bytes[0], bytes[19]) = (0x01, tag);
+        bytes[7] = 1;
         bytes[32..32 + cdb.len()].copy_from_slice(cdb);
         Seen { header: Header(bytes), data: Vec::new() }
     }

@@ -195,6 +195,14 @@ impl Kind {
 }
 
 impl Kind {
+    /// Whether a unit cannot be seen under its name meanwhile.
+    pub(crate) const fn hides_identity(self) -> bool {
+        matches!(
+            self,
+            Self::IdentityChanges | Self::IdentityEmpty | Self::LunRemapped | Self::LunRemappedSilently
+        )
+    }
+
     /// What waits for its occasion has to wait for some time to meet one.
     pub(crate) const fn shortest_millis(self) -> u64 {
         match self {

@@ -148,8 +148,8 @@ impl Injector {
         random: &mut Random,
         percent: u64,
     ) {
-        if let Some(medium) = victims.target.medium(unit.0) {
-            medium.lose_cache(random, percent);
+        if let Some(store) = victims.target.array.store(unit) {
+            store.lose_cache(percent, random.next());
         }
     }
 

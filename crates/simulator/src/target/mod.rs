@@ -89,8 +89,6 @@ pub(crate) struct Target {
     sessions: Sessions<ConnectionId>,
     nexuses: BTreeMap<NexusId, ConnectionId>,
     succession: login::Succession,
-    /// Media by the number of their unit.
-    media: Vec<WatchedStore>,
     /// Resets that are not answered yet, and when they will be.
     slow_answers: BTreeMap<(Instant, u64), (NexusId, TaskManagementTag, TaskManagementResponse)>,
     /// The functions of nexuses that are resets.
@@ -121,11 +119,9 @@ impl Wire for Session {
 impl Target {
     pub(crate) fn new(plan: &Plan) -> Self {
         let (sender, effects) = channel();
-        let mut media = Vec::new();
         let units = plan.units.iter().zip(0..).map(|(unit, number)| {
             let size = u64::from(unit.blocks) * u64::from(unit.block_size);
             let store = WatchedStore::new(size, number, unit.block_size, sender.clone());
-            media.push(store.clone());
             let mut options = UnitOptions::memory(u16::try_from(number).expect("few units"), size);
             options.store = Box::new(store);
             options.block_size = unit.block_size;
@@ -180,7 +176,6 @@ impl Target {
             sessions: Sessions::new(SESSIONS_MAX),
             nexuses: BTreeMap::new(),
             succession: login::Succession::default(),
-            media,
             slow_answers: BTreeMap::new(),
             resets: std::collections::BTreeSet::new(),
             answers: 0,
@@ -270,11 +265,6 @@ impl Target {
         self.drain_array(scene);
         let slow = self.slow_answers.first_key_value().map(|((at, _), _)| *at);
         scene.timers.arm(Source::Array, [self.array.poll_timeout(), slow].into_iter().flatten().min());
-    }
-
-    /// The medium of a unit, past the device server.
-    pub(crate) fn medium(&self, unit: u32) -> Option<&WatchedStore> {
-        self.media.get(unit as usize)
     }
 
     pub(crate) const fn extra_unit(&self, number: u32) -> UnitId {
