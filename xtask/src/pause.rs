@@ -27,6 +27,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const REST_MAX: Duration = Duration::from_secs(90);
 /// So many blocks are written before a block is written again that no stream meets itself while a fence is open.
 const MEBIBYTES: u64 = 1024;
+/// After a longer rest it is told what the program said: no fence of a target that answers takes so long.
+const LONG_REST: Duration = Duration::from_secs(10);
 /// Before each loss, so that queues are full and the machine is warm; what rests there are is the baseline.
 const WARM_UP: Duration = Duration::from_millis(700);
 /// So long both streams must have gone on again before the round is over.
@@ -160,6 +162,9 @@ fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
         for (rests, stream) in after.iter_mut().zip(&streams) {
             rests.0.push(stream.take_longest_rest());
         }
+        if let Some(rest) = after[1].0.last().filter(|rest| **rest > LONG_REST) {
+            eprintln!("a rest of {rest:.1?}; smpath run said:\n{}", disk.log());
+        }
         link.restore();
         wait_until_usable(&disk, links.len())?;
     }
@@ -178,7 +183,7 @@ fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
     }
     let by_itself = before[0].median();
     if by_itself > loss.budget() / 2 {
-        println!("\nnot judged: without any loss this machine rests {by_itself:.1?} by itself\n");
+        eprintln!("{target}, {loss}: not judged, since this machine rests {by_itself:.1?} without any loss");
         return Ok(true);
     }
     Ok(after[0].median() <= loss.budget())
