@@ -1,8 +1,8 @@
 //! `xtask kill`: the program is killed at random moments, under a client that verifies what it reads, and started again.
 //!
 //! In some rounds the target holds a write of the killed program in its back end, and lets it go when the next program
-//! has long been serving: what that one has acknowledged in the meantime must not be undone. Without `--state` it is:
-//! that is the positive control.
+//! has long been serving: what that one has acknowledged in the meantime must not be undone. With `--state none`
+//! it is: that is the positive control.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -59,15 +59,6 @@ impl Options {
     }
 }
 
-/// What happens to writes that are in flight when the program is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writes {
-    /// The target executes them at once.
-    Pass,
-    /// Some are stuck in the target's back end: tgt's in every second round, the array's always.
-    AreStuck,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Memory {
     /// The program remembers its nexuses in a folder.
@@ -79,7 +70,7 @@ impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::State => "--state",
-            Self::None => "no --state",
+            Self::None => "--state none",
         })
     }
 }
@@ -88,7 +79,6 @@ impl fmt::Display for Memory {
 struct Plan {
     target: Kind,
     memory: Memory,
-    writes: Writes,
     rounds: u32,
     seed: u64,
 }
@@ -101,6 +91,7 @@ struct Seen {
     errors: u64,
     mismatches: u64,
     stuck: usize,
+    fences: Fences,
     first_failure: String,
 }
 
@@ -109,23 +100,15 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
     for tool in ["nbdinfo", "tgtd", "iscsi-ls", "cc"] {
         ensure!(is_installed(tool), "{tool} is not installed");
     }
-    let remembers = smpath::takes("run", "--state")?;
-    if !remembers {
-        eprintln!("smpath run has no --state: only writes that are not stuck are held to survive");
-    }
     println!(
-        "| target | memory | rounds | stuck writes | acknowledged | reconnections | longest gap | errors | mismatches |"
+        "| target | memory | rounds | stuck writes | fences proved, waived | acknowledged | reconnections | longest gap | errors | mismatches |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut is_good = true;
     for target in options.targets {
-        let plan = |memory, writes, rounds| Plan { target, memory, writes, rounds, seed: options.seed };
-        is_good &= plan(Memory::None, Writes::AreStuck, CONTROL_ROUNDS).run(Expected::Corruption)?;
-        is_good &= if remembers {
-            plan(Memory::State, Writes::AreStuck, options.rounds).run(Expected::NoMismatch)?
-        } else {
-            plan(Memory::None, Writes::Pass, options.rounds).run(Expected::NoMismatch)?
-        };
+        let plan = |memory, rounds| Plan { target, memory, rounds, seed: options.seed };
+        is_good &= plan(Memory::None, CONTROL_ROUNDS).run(Expected::Corruption)?;
+        is_good &= plan(Memory::State, options.rounds).run(Expected::NoMismatch)?;
     }
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -142,8 +125,10 @@ impl Plan {
         let seen = self.rounds()?;
         let Self { target, memory, rounds, .. } = self;
         println!(
-            "| {target} | {memory} | {rounds} | {} | {} | {} | {:.0} ms | {} | {} |",
+            "| {target} | {memory} | {rounds} | {} | {}, {} | {} | {} | {:.0} ms | {} | {} |",
             self.stuck(seen.stuck),
+            seen.fences.proved,
+            seen.fences.waived,
             seen.acknowledged,
             seen.reconnections,
             seen.longest_pause_ms,
@@ -162,36 +147,35 @@ impl Plan {
 
     /// How many writes were stuck, in words if only the target knows.
     fn stuck(&self, counted: usize) -> String {
-        match (self.target, self.writes) {
-            (Kind::Array, Writes::AreStuck) => "one in 300".to_owned(),
-            _ => counted.to_string(),
+        match self.target {
+            Kind::Array => "one in 300".to_owned(),
+            Kind::Tgt => counted.to_string(),
         }
     }
 
     fn rounds(&self) -> Result<Seen> {
         let room = Room::new()?;
         let gate = Gate::new(&room, "")?;
-        let array_options = if self.writes == Writes::AreStuck { ARRAY_STICKS } else { &[] };
-        let extras = Extras { environment: &gate.environment(), array_options };
+        let extras = Extras { environment: &gate.environment(), array_options: ARRAY_STICKS };
         let backend = Backend::start_with(self.target, &room, MEBIBYTES, &extras)?;
         let mut arguments = backend.urls();
-        if self.memory == Memory::State {
-            arguments.extend(["--state".to_owned(), room.path("state").display().to_string()]);
+        if self.memory == Memory::None {
+            arguments.extend(["--state".to_owned(), "none".to_owned()]);
         }
         let mut disk = Disk::start(&room, &arguments)?;
         let check =
             ["check", &disk.uri, "--overwrite", "--reconnect", "--json", "--seed", &self.seed.to_string()];
         let mut client = Process::start(smpath::binary()?, check)?;
         let mut random = Random::new(self.seed);
-        let mut stuck = 0;
+        let (mut stuck, mut fences) = (0, Fences::default());
         for round in 0..self.rounds {
             eprintln!("{}, {}: round {} of {}", self.target, self.memory, round + 1, self.rounds);
             pause(&mut random, LIFE_MS);
             client.ensure_alive()?;
             disk.ensure_alive()?;
-            let is_gated = self.target == Kind::Tgt && self.writes == Writes::AreStuck && round % 2 == 0;
+            let is_gated = self.target == Kind::Tgt && round % 2 == 0;
             let held = if is_gated { stick(&gate)? } else { 0 };
-            disk.kill()?;
+            fences.take(&disk.kill()?);
             pause(&mut random, GAP_MS);
             disk = Disk::launch(&room, &arguments)?;
             if held > 0 {
@@ -208,7 +192,8 @@ impl Plan {
         // With mismatches it ends badly, and still says what it saw.
         let _ = client.terminate(LIMIT)?;
         disk.ensure_alive()?;
-        parse(&client.output(), stuck)
+        fences.take(&disk.kill()?);
+        parse(&client.output(), stuck, fences)
     }
 }
 
@@ -223,7 +208,27 @@ fn pause(random: &mut Random, (least, most): (u64, u64)) {
     thread::sleep(Duration::from_millis(least + random.below(most - least + 1)));
 }
 
-fn parse(output: &str, stuck: usize) -> Result<Seen> {
+/// How the fences of all lives ended; the rest of them ended with a life.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fences {
+    proved: usize,
+    waived: usize,
+}
+
+impl Fences {
+    /// Counts what one life said.
+    fn take(&mut self, log: &str) {
+        let said =
+            |what: &str| log.lines().filter(|line| line.contains("fence") && line.contains(what)).count();
+        self.proved += said("proved");
+        self.waived += said("waived");
+        for line in log.lines().filter(|line| line.contains("waived")) {
+            eprintln!("    {line}");
+        }
+    }
+}
+
+fn parse(output: &str, stuck: usize, fences: Fences) -> Result<Seen> {
     let unclear = || format!("smpath check says\n{output}");
     let line = output.lines().find(|line| line.starts_with('{')).with_context(unclear)?;
     let report: Value = serde_json::from_str(line).with_context(unclear)?;
@@ -235,6 +240,7 @@ fn parse(output: &str, stuck: usize) -> Result<Seen> {
         errors: number("errors")?,
         mismatches: number("mismatches")?,
         stuck,
+        fences,
         first_failure: output.lines().filter(|line| !line.starts_with('{')).collect::<Vec<_>>().join("\n"),
     })
 }

@@ -35,6 +35,14 @@ pub trait Store: Debug + Send {
     /// [`StoreError`]; then nothing is known to be durable.
     fn flush(&mut self) -> Result<(), StoreError>;
 
+    /// Makes a range durable; a store that cannot do less does [`Self::flush`].
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    fn persist(&mut self, _offset: u64, _length: u64) -> Result<(), StoreError> {
+        self.flush()
+    }
+
     /// The longest run known to be all mapped, or all not, that starts at `offset` and ends at the end of the store.
     fn extent(&mut self, offset: u64) -> Extent;
 

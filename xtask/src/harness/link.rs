@@ -3,18 +3,20 @@
 //! each connection was logged in. Works with any target, because it stands outside of it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::Result;
-use rustix::net::connect_unspec;
+use rustix::net::{connect_unspec, listen, shutdown};
+
+use super::process::free_address;
 
 /// What the link does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weather {
     Clear,
-    /// Every connection is reset, and every new one too.
+    /// Every connection is reset, and new ones are refused.
     Cut,
     /// Nothing passes and nobody is told. What was on its way arrives when the link is restored, late.
     Stalled,
@@ -24,7 +26,7 @@ pub(crate) enum Weather {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Newcomers {
     Carried,
-    Reset,
+    Refused,
 }
 
 /// A Login Request PDU's header, as far as a nexus is named by it (RFC 7143, 11.12).
@@ -35,6 +37,9 @@ pub(crate) struct Login {
     /// CSG: 0 is security negotiation, 1 operational.
     pub(crate) stage: u8,
 }
+
+/// Connections that wait to be accepted: more than any initiator of ours opens at once.
+const BACKLOG: i32 = 128;
 
 /// A basic header segment, and what in it says Login Request (RFC 7143, 11.2.1.2 and 11.12).
 const HEADER: usize = 48;
@@ -50,11 +55,12 @@ pub(crate) struct Link {
 impl Link {
     /// Listens on a loopback port of its own; every connection to it goes on to `portal`.
     pub(crate) fn to(portal: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        // A port that was asked for by its number stays ours while nobody listens on it.
+        let listener = TcpListener::bind(free_address()?)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { listener, state: Mutex::default(), changed: Condvar::new() });
         let acceptor = Arc::clone(&shared);
-        thread::spawn(move || acceptor.accept(&listener, portal));
+        thread::spawn(move || acceptor.accept(portal));
         Ok(Self { address, shared })
     }
 
@@ -82,10 +88,10 @@ impl Link {
         for connection in &mut state.open {
             connection.fate = Fate::Held { late: Vec::new() };
         }
-        state.weather = match newcomers {
-            Newcomers::Carried => Weather::Clear,
-            Newcomers::Reset => Weather::Cut,
-        };
+        if newcomers == Newcomers::Refused {
+            state.weather = Weather::Cut;
+            self.shared.refuse();
+        }
     }
 
     /// How many bytes are held.
@@ -118,7 +124,8 @@ impl Link {
                 let _ = (&connection.far).write_all(&late);
             }
         }
-        state.weather = Weather::Clear;
+        drop(state);
+        self.restore();
     }
 
     /// Bytes that came through so far, both ways.
@@ -136,13 +143,12 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.turn(Weather::Cut);
-        // Wakes the acceptor, which sees that the link is closed.
-        let _ = TcpStream::connect(self.address);
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    listener: TcpListener,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -259,26 +265,44 @@ impl Shared {
         let mut state = self.lock();
         state.weather = weather;
         if weather == Weather::Cut {
+            // First, so that nobody who sees the reset finds the door still open.
+            self.refuse();
             for connection in state.open.drain(..) {
                 reset(&connection.near);
                 reset(&connection.far);
             }
+        } else {
+            // It listens already, or it can again: nobody else can have the port.
+            let _ = listen(&self.listener, BACKLOG);
         }
         self.changed.notify_all();
     }
 
-    fn accept(self: Arc<Self>, listener: &TcpListener, portal: SocketAddr) {
-        while let Ok((near, _)) = listener.accept() {
-            let weather = {
-                let state = self.lock();
-                if state.closed {
-                    return;
+    /// Ends listening and wakes the acceptor; the port stays bound (Linux).
+    fn refuse(&self) {
+        let _ = shutdown(&self.listener, rustix::net::Shutdown::Read);
+    }
+
+    fn accept(self: Arc<Self>, portal: SocketAddr) {
+        loop {
+            let accepted = self.listener.accept();
+            let refuses = |state: &mut State| state.weather == Weather::Cut && !state.closed;
+            let state = self.lock();
+            match accepted {
+                Ok((near, _)) if state.weather == Weather::Cut => reset(&near),
+                Ok((near, _)) => {
+                    drop(state);
+                    match TcpStream::connect(portal) {
+                        Ok(far) => Self::carry(&self, near, far),
+                        Err(_) => reset(&near),
+                    }
                 }
-                state.weather
-            };
-            match (weather, TcpStream::connect(portal)) {
-                (Weather::Clear | Weather::Stalled, Ok(far)) => Self::carry(&self, near, far),
-                _ => reset(&near),
+                Err(_) => {
+                    let state = self.changed.wait_while(state, refuses);
+                    if state.unwrap_or_else(PoisonError::into_inner).closed {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -340,6 +364,7 @@ fn reset(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+    use std::net::Ipv4Addr;
 
     use super::*;
 
@@ -363,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_resets_what_is_open_and_what_comes_until_it_is_restored() {
+    fn a_cut_resets_what_is_open_and_refuses_what_comes_until_it_is_restored() {
         let link = Link::to(echo()).unwrap();
         let before = TcpStream::connect(link.address()).unwrap();
         assert_eq!(said_back(&before, b"ping").unwrap(), *b"ping");
@@ -371,8 +396,8 @@ mod tests {
         link.cut();
         let error = said_back(&before, b"ping").unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
-        let during = TcpStream::connect(link.address()).unwrap();
-        assert!(said_back(&during, b"ping").is_err());
+        let during = TcpStream::connect(link.address()).unwrap_err();
+        assert_eq!(during.kind(), ErrorKind::ConnectionRefused);
 
         link.restore();
         let after = TcpStream::connect(link.address()).unwrap();
@@ -430,12 +455,11 @@ mod tests {
         stream.write_all(b"first").unwrap();
         soon(|| *heard.lock().unwrap() == b"first");
 
-        link.hold(Newcomers::Reset);
+        link.hold(Newcomers::Refused);
         stream.write_all(b", late").unwrap();
         soon(|| link.held() == 6);
         reset(&stream);
-        let mut other = TcpStream::connect(link.address()).unwrap();
-        assert!(other.read(&mut [0]).is_err(), "a newcomer is reset");
+        assert!(TcpStream::connect(link.address()).is_err(), "a newcomer is refused");
         assert_eq!(*heard.lock().unwrap(), b"first");
 
         link.deliver();

@@ -191,11 +191,11 @@ impl Disk {
         self.process.stderr()
     }
 
-    /// SIGKILL: it ends in the middle of whatever it does.
-    pub(crate) fn kill(mut self) -> Result<()> {
+    /// SIGKILL: it ends in the middle of whatever it does. What it had said is returned.
+    pub(crate) fn kill(mut self) -> Result<String> {
         self.process.signal(Signal::KILL)?;
         self.process.wait(LIMIT)?;
-        Ok(())
+        Ok(self.log())
     }
 
     /// SIGTERM: it must end by itself, well, and take its socket away.

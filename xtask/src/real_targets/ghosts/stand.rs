@@ -258,7 +258,7 @@ impl Stand {
 
     /// Sends the first copies into links that keep them; the path that they took, which alone stays held.
     pub(super) fn hold_on_the_network(&self, writes: usize) -> Result<(usize, Vec<Pending>)> {
-        self.links.iter().for_each(|link| link.hold(Newcomers::Reset));
+        self.links.iter().for_each(|link| link.hold(Newcomers::Refused));
         let first = self.write_all_older(writes)?;
         let expected = self.held_bytes(writes);
         let path = wait_until(LIMIT, "write on the network", || {
