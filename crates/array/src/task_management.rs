@@ -11,7 +11,7 @@ use scsi::{AdditionalSense, Lun, Reply, Residual, Status};
 
 use crate::array::{Action, Array};
 use crate::faults::Treatment;
-use crate::task_set::{Aborted, Sequence, Task};
+use crate::task_set::{Aborted, Sequence, Task, Unanswered};
 use crate::topology::{Coordination, NexusId, NexusLoss, UnitId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Array {
         let topology = self.topology;
         let aborted =
             self.abort(now, unit, |task| seen_from.is_none_or(|group| topology.group_of(task.port) == group));
-        let (own, others) = aborted.unanswered.into_iter().partition(|(other, _)| *other == nexus);
+        let (own, others) = aborted.unanswered.into_iter().partition(|task| task.nexus == nexus);
         self.tell_aborted(unit, own, Teller::TheNexusItself);
         self.tell_aborted(unit, others, Teller::Another);
         aborted.awaited
@@ -213,13 +213,15 @@ impl Array {
 
     /// Says which tasks will have no answer; those that another nexus ended get TASK ABORTED if TAS is 1, else a
     /// unit attention (SAM, 5.6).
-    fn tell_aborted(&mut self, unit: UnitId, tasks: Vec<(NexusId, u64)>, teller: Teller) {
+    fn tell_aborted(&mut self, unit: UnitId, tasks: Vec<Unanswered>, teller: Teller) {
         let with_status =
             teller == Teller::Another && self.unit(unit).is_some_and(|unit| unit.modes.task_aborted_status());
-        for (nexus, tag) in tasks {
+        for Unanswered { nexus, tag, runs_on } in tasks {
             if with_status {
                 let reply = Reply { status: Status::TaskAborted, sense: None, residual: Residual::None };
-                self.actions.push_back(Action::Reply { nexus, tag, reply, data: Buffer::empty() });
+                let told = Action::Reply { nexus, tag, reply, data: Buffer::empty() };
+                // The status says that the task has ended, so it is not sent before.
+                self.after(runs_on.into_iter().collect(), told);
                 continue;
             }
             self.actions.push_back(Action::Aborted { nexus, tag });
@@ -259,14 +261,14 @@ impl Array {
         let Some(unit) = self.unit_mut(id) else { return };
         unit.modes.reset();
         let unanswered = self.drop_tasks(now, id);
-        for (nexus, tag) in unanswered {
+        for Unanswered { nexus, tag, .. } in unanswered {
             self.actions.push_back(Action::Aborted { nexus, tag });
         }
         self.raise(id, attention, None);
     }
 
     /// The unit goes away, and what it holds with it: nobody is told.
-    pub(crate) fn drop_tasks(&mut self, now: Instant, unit: UnitId) -> Vec<(NexusId, u64)> {
+    pub(crate) fn drop_tasks(&mut self, now: Instant, unit: UnitId) -> Vec<Unanswered> {
         let aborted = self.abort(now, unit, |_| true);
         let rest = self.unit_mut(unit).map(|unit| unit.tasks.take_all()).unwrap_or_default();
         for held in rest {
@@ -331,7 +333,7 @@ enum Teller {
 struct Ended {
     found: bool,
     awaited: Vec<Sequence>,
-    unanswered: Vec<(NexusId, u64)>,
+    unanswered: Vec<Unanswered>,
 }
 
 impl Action {

@@ -183,14 +183,24 @@ pub(crate) struct Aborted {
     pub(crate) removed: Vec<HeldTask>,
     /// In the back end: the abort is complete when these have ended.
     pub(crate) awaited: Vec<Sequence>,
-    /// Which tasks would have been answered, by nexus and tag.
-    pub(crate) unanswered: Vec<(NexusId, u64)>,
+    /// Which tasks would have been answered.
+    pub(crate) unanswered: Vec<Unanswered>,
+}
+
+/// A task that was aborted before its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) nexus: NexusId,
+    pub(crate) tag: u64,
+    /// The back end still executes it.
+    pub(crate) runs_on: Option<Sequence>,
 }
 
 impl Aborted {
     fn note(&mut self, held: &HeldTask) {
         if held.answer == Answer::Sent {
-            self.unanswered.push((held.task.nexus, held.task.tag));
+            let runs_on = matches!(held.stage, Stage::BackEnd(_)).then_some(held.sequence);
+            self.unanswered.push(Unanswered { nexus: held.task.nexus, tag: held.task.tag, runs_on });
         }
     }
 }

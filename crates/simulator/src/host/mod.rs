@@ -7,6 +7,7 @@ mod watch;
 use std::collections::BTreeMap;
 
 use ::host::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, PortalConfig};
+use ::host::state::State;
 use ::host::{Action, Event, NexusIndex, Options};
 use multipath::{PathId, PathState};
 use scsi::CommandId;
@@ -26,6 +27,8 @@ const INITIATOR_NAME: &str = "iqn.2026-01.example:host";
 #[derive(Debug)]
 pub(crate) struct Host {
     machine: ::host::Host,
+    /// What outlives the process.
+    stored: State,
     /// By the nexuses that they are of; those are numbered as the ports are.
     connections: Vec<Option<Connection>>,
     /// Commands out, with the access epoch that they were sent in.
@@ -44,10 +47,16 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let mut machine = ::host::Host::new(options(plan));
+        Self::after(plan, State::default())
+    }
+
+    /// The host as it starts when this is what it finds stored.
+    fn after(plan: &Plan, stored: State) -> Self {
+        let mut machine = ::host::Host::new(options(plan, stored.clone()));
         machine.set_trace(true);
         Self {
             machine,
+            stored,
             connections: (0..plan.ports()).map(|_| None).collect(),
             in_flight: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -57,6 +66,21 @@ impl Host {
             commands_lost: 0,
             nexuses_lost: 0,
         }
+    }
+
+    /// The process was killed; the next one finds what this one had stored.
+    pub(crate) fn reborn(&self, plan: &Plan) -> Self {
+        Self {
+            access_epoch: self.access_epoch,
+            commands_lost: self.commands_lost,
+            nexuses_lost: self.nexuses_lost,
+            ..Self::after(plan, self.stored.clone())
+        }
+    }
+
+    /// An operator says that nothing is left of what fences are about.
+    pub(crate) fn waive(&mut self, scene: &mut Scene) {
+        self.tell(scene, Event::Waive { disk: None });
     }
 
     pub(crate) fn start(&mut self, scene: &mut Scene) {
@@ -101,7 +125,10 @@ impl Host {
             Action::Notice(notice) => scene.note(Part::Nexus, [6, 0, 0], || notice.text),
             Action::Trace(trace) => self.watch(scene, trace),
             // No run kills this process yet: what it wants to be remembered counts as stored at once.
-            Action::Persist(_) => self.tell(scene, Event::Persisted),
+            Action::Persist(state) => {
+                self.stored = state;
+                self.tell(scene, Event::Persisted);
+            }
             Action::Ready { .. } | Action::Ended { .. } => {}
         }
     }
@@ -155,7 +182,7 @@ impl Host {
 }
 
 /// What the engine would make of its configuration.
-fn options(plan: &Plan) -> Options {
+fn options(plan: &Plan, stored: State) -> Options {
     let portal = |port| PortalConfig::Target {
         portal: portal_address(port),
         target_name: target_name(plan.target_of(port)),
@@ -189,6 +216,6 @@ fn options(plan: &Plan) -> Options {
         filter: Filter::default(),
         salt: plan.seed.to_be_bytes().to_vec(),
         seed: plan.seed,
-        inherited: Some(::host::state::State::default()),
+        inherited: Some(stored),
     }
 }
