@@ -101,8 +101,6 @@ pub(crate) enum Claim {
     Offered,
     /// A proof that nothing that was sent on it can take effect any more.
     Owed,
-    /// It was told what could be proved, and may wait for more: until it says that it does not.
-    Told,
 }
 
 impl Disks {

@@ -13,7 +13,7 @@ use iscsi::initiator::{TaskManagement, TaskManagementEnding};
 use iscsi::pdu::TaskManagementResponseCode;
 use multipath::{HeadIndex, PathId};
 use scsi::Lun;
-use scsi_multipath::{Disk, Event, Function, Identity, Managed, Proof};
+use scsi_multipath::{Disk, Event, Function, Identity, Managed};
 
 use crate::agenda::Source;
 use crate::debt::Debt;
@@ -222,14 +222,9 @@ impl Host {
             }
             self.nexuses[index as usize].debts.retain(|other| other.path != debt.path);
             let (path, proof) = (debt.path, debt.proof(abandoned));
-            if proof == Proof::Reinstated {
-                self.forget_unit(path);
-            }
+            self.forget_unit(path);
             if let Some(found) = self.paths.get_mut(&path) {
-                found.claim = match proof {
-                    Proof::Reinstated => Claim::None,
-                    Proof::ReinstatedAgain => Claim::Told,
-                };
+                found.claim = Claim::None;
             }
             self.forget_idle_path(path);
             self.trace(|| Trace::Fenced { path, proof });
