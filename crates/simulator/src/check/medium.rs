@@ -118,7 +118,7 @@ impl MediumCheck {
             ));
         }
         match before {
-            Content::Write(other) if other != id && both_acknowledged(ledger, write, other) => {
+            Content::Write(other) if other != id && undoes(ledger, write, other) => {
                 Err(format!("ghost: another copy of {id} undid {other} at {at}; both had been acknowledged"))
             }
             _ => Ok(()),
@@ -126,9 +126,11 @@ impl MediumCheck {
     }
 }
 
-fn both_acknowledged(ledger: &Ledger, write: &Write, other: WriteId) -> bool {
-    let is_acknowledged = |ended: Ended| ended.acknowledged().is_some();
-    is_acknowledged(write.ended) && ledger.get(other).is_some_and(|other| is_acknowledged(other.ended))
+/// Both had been acknowledged, and this one did not begin after the other had ended. (A write may come back over an
+/// older one that the loss of a cache has brought back.)
+fn undoes(ledger: &Ledger, write: &Write, other: WriteId) -> bool {
+    let other = ledger.get(other).and_then(|other| other.ended.acknowledged());
+    write.ended.acknowledged().is_some() && other.is_some_and(|ended| write.began < ended)
 }
 
 #[cfg(test)]
@@ -169,6 +171,18 @@ mod tests {
         execute(&mut check, &ledger, new).unwrap();
         acknowledge(&mut check, &mut ledger, new);
         assert!(execute(&mut check, &ledger, failed).is_err());
+    }
+
+    #[test]
+    fn a_copy_of_the_newest_write_may_come_back_over_what_a_lost_cache_left() {
+        let (mut check, mut ledger) = (MediumCheck::default(), Ledger::default());
+        let old = ledger.begin(0, 5, 1, Change::Stamp);
+        acknowledge(&mut check, &mut ledger, old);
+        let new = ledger.begin(0, 5, 1, Change::Stamp);
+        acknowledge(&mut check, &mut ledger, new);
+        execute(&mut check, &ledger, new).unwrap();
+        check.blocks.entry(BlockAt { unit: 0, lba: 5 }).or_default().content = Content::Write(old);
+        execute(&mut check, &ledger, new).unwrap();
     }
 
     #[test]
