@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ledger::{Change, Ended, Ledger, Moment, Write};
+use super::ledger::{Change, Ledger, Moment, Write};
 use crate::stamp::{BlockAt, Content, WriteId};
 
 /// Something that happened to the medium.
