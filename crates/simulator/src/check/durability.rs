@@ -125,9 +125,10 @@ impl DurabilityCheck {
         began: Moment,
         failed: bool,
     ) -> Result<(), String> {
+        let forgotten = self.forgotten;
         let covered = |id: WriteId, before: Moment| {
             let ended = ledger.get(id).and_then(|write| write.ended.acknowledged());
-            ended.is_some_and(|ended| ended < before)
+            ended.is_some_and(|ended| ended < before && ended > forgotten)
         };
         if failed {
             self.lost.retain(|at, id| at.unit != unit || !covered(*id, Moment(u64::MAX)));
