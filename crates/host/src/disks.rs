@@ -13,7 +13,8 @@ use crate::agenda::Source;
 use crate::config::{DiskConfig, Layer};
 use crate::device::Device;
 use crate::event::{Action, DiskIndex, NoticeKind, Severity, Trace};
-use crate::host::Host;
+use crate::host::{Host, Life};
+use crate::survey::SURVEY_CONTRADICTED;
 
 /// Latencies are kept from 1 µs to 1 minute with two digits: about 13 KiB a path.
 const LATENCY_MAX_US: u64 = 60_000_000;
@@ -280,6 +281,7 @@ impl Host {
                 }
                 scsi_multipath::Action::Fence { path } => self.fence(path),
                 scsi_multipath::Action::Unfence { path } => self.unfence(path),
+                scsi_multipath::Action::Withdraw { path } => self.withdraw(path),
                 scsi_multipath::Action::Manage { path, function } => self.manage(disk, path, function),
                 scsi_multipath::Action::Geometry(geometry) => self.disk_changed(disk, geometry),
                 scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),
@@ -327,6 +329,12 @@ impl Host {
                 _ => {}
             }
         }
+        if let Report::PathQuarantined { path, .. } = &report
+            && let Some(found) = self.paths.get_mut(path).filter(|found| found.standing == Standing::Member)
+        {
+            // Whatever the next survey finds behind it takes its place, be it this disk's again.
+            found.standing = Standing::Lost;
+        }
         if let Report::Rediscover { path } = report
             && let Some(nexus) = self.paths.get(&path).map(|path| path.nexus)
         {
@@ -334,6 +342,11 @@ impl Host {
             self.survey_again(nexus);
         }
         self.trace(|| Trace::Report { disk: DiskIndex(disk), report });
+    }
+
+    /// The disk that counts with a path.
+    pub(crate) fn disk_of_member(&self, path: PathId) -> Option<u32> {
+        self.paths.get(&path).filter(|found| found.standing == Standing::Member).map(|found| found.disk)
     }
 
     /// What is behind the logical unit numbers of a nexus may have changed, behind all of them.
@@ -385,16 +398,33 @@ impl Host {
         // A disk that is going makes way for a new one, and a size may be about to change on every path.
         if matches!(reason, Contradiction::Ending | Contradiction::Blocks { .. }) {
             self.survey_later(refused.nexus);
+        } else {
+            self.survey_by(refused.nexus, SURVEY_CONTRADICTED);
         }
     }
 
     fn disk_gone(&mut self, disk: u32) {
         let name = self.disk_name(disk);
         self.drop_claims(disk, &name);
+        self.drop_latecomers(disk);
         self.disks.registry.remove(HeadIndex(disk));
         self.timers.forget(Source::Disk(disk));
         self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
         self.notice(Severity::Info, NoticeKind::Other, format!("{name}: removed"));
+    }
+
+    /// Paths that were found when the disk had already gone, so that it could not refuse them: its successor is to have
+    /// them.
+    fn drop_latecomers(&mut self, disk: u32) {
+        let is_late = |(_, path): &(&PathId, &Path)| path.disk == disk && path.standing == Standing::Member;
+        let late: Vec<PathId> = self.paths.iter().filter(is_late).map(|(id, _)| *id).collect();
+        for path in late {
+            let Some(found) = self.paths.remove(&path) else { continue };
+            self.nexuses[found.nexus as usize].paths.remove(&found.lun);
+            if self.life == Life::Open {
+                self.survey_later(found.nexus);
+            }
+        }
     }
 
     /// Nobody is left to be told of a fence. What it was about is still open.

@@ -95,6 +95,16 @@ impl Host {
         self.tell_disk(disk, Event::Managed { path, function, outcome: Managed::Lost });
     }
 
+    /// The disk wants back what has not left yet.
+    pub(crate) fn withdraw(&mut self, path: PathId) {
+        let now = self.now;
+        let Some((index, lun)) = self.paths.get(&path).map(|found| (found.nexus, found.lun)) else { return };
+        if let Some(session) = self.nexuses[index as usize].session_mut() {
+            session.handle(now, iscsi::initiator::Event::Withdraw(lun));
+            self.touched.add(Source::Nexus(index));
+        }
+    }
+
     /// A task management function has ended.
     pub(crate) fn task_ended(&mut self, index: u32, id: u64, ending: TaskManagementEnding) {
         let now = self.now;

@@ -2,7 +2,7 @@
 
 use clock::Duration;
 use scsi::{Ending, Lun};
-use scsi_multipath::{Command, Rejection, Survey, SurveyAction, SurveyEvent, Unit};
+use scsi_multipath::{Command, Event, Rejection, Survey, SurveyAction, SurveyEvent, Unit};
 
 use crate::agenda::Source;
 use crate::event::{Loss, NexusIndex, NoticeKind, Severity, Trace};
@@ -11,6 +11,10 @@ use crate::nexus::{Purpose, Reset, Scope, Sightings, Stage};
 
 /// How long a logical unit that could not be used is left alone: a transition or a restart takes seconds.
 const SURVEY_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a logical unit that contradicts the disk of its name is left alone: somebody has to mend the target, or the
+/// other one goes.
+pub(crate) const SURVEY_CONTRADICTED: Duration = Duration::from_secs(60);
 
 impl Host {
     /// Looks at everything that may become a path.
@@ -38,8 +42,30 @@ impl Host {
 
     /// Something there could not be used, for a reason that may pass.
     pub(crate) fn survey_later(&mut self, index: u32) {
-        self.nexuses[index as usize].survey_at = Some(self.now + SURVEY_AGAIN);
+        self.survey_by(index, SURVEY_AGAIN);
+    }
+
+    /// Looks again after some time, if not earlier.
+    pub(crate) fn survey_by(&mut self, index: u32, pause: Duration) {
+        let at = self.now + pause;
+        let survey_at = &mut self.nexuses[index as usize].survey_at;
+        *survey_at = Some(survey_at.map_or(at, |sooner| sooner.min(at)));
         self.touched.add(Source::Nexus(index));
+    }
+
+    /// A unit attention that a survey meets is for the disk too, if it has this path.
+    fn pass_on_news(&mut self, index: u32, command: &Command, ending: &Ending) {
+        let Ending::Reply(reply) = ending else { return };
+        if reply.sense.is_none() {
+            return;
+        }
+        let lun = command.context.surveyed();
+        let path = lun.and_then(|lun| self.nexuses[index as usize].paths.get(&lun).copied());
+        if let Some(path) = path
+            && let Some(disk) = self.disk_of_member(path)
+        {
+            self.tell_disk(disk, Event::Overheard { path, reply: reply.clone() });
+        }
     }
 
     /// Not all that is there is known: look again. Paths that are known stay in use meanwhile.
@@ -56,6 +82,7 @@ impl Host {
 
     pub(crate) fn survey_answered(&mut self, index: u32, command: Command, ending: Ending) {
         let now = self.now;
+        self.pass_on_news(index, &command, &ending);
         let Some(Stage::Survey { survey, .. }) = self.nexuses[index as usize].stage_mut() else { return };
         survey.handle(now, SurveyEvent::Ended(command, ending));
         self.touched.add(Source::Nexus(index));

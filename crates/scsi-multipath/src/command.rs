@@ -32,6 +32,15 @@ pub(crate) enum Kind {
 }
 
 impl Context {
+    /// The logical unit that a survey asked; none for a command of a disk.
+    #[must_use]
+    pub const fn surveyed(&self) -> Option<Lun> {
+        match &self.0 {
+            Kind::Survey { lun, .. } => Some(*lun),
+            Kind::Disk { .. } | Kind::Direct { .. } => None,
+        }
+    }
+
     /// Whose command this is.
     #[must_use]
     pub const fn issuer(&self) -> Issuer {

@@ -179,6 +179,8 @@ pub enum Ending {
     /// Not a byte of it left this side, or not a byte of the data that it needs: it was certainly not executed, and
     /// will not be.
     NotSent,
+    /// Its issuer took it back before a byte of it had left.
+    Withdrawn,
     /// It was sent and the nexus was lost before an answer: it may or may not have been, or be yet, executed.
     Lost,
     /// Its time was over, ABORT TASK ended it, and the device server confirmed that.

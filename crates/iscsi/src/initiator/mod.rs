@@ -92,6 +92,8 @@ pub enum Event<C> {
         id: u64,
         function: TaskManagement,
     },
+    /// Commands for this logical unit of which no byte has left come back at once as `Withdrawn`.
+    Withdraw(Lun),
     /// One question at a time: a later one replaces one that was not sent yet.
     SendTargets(Scope),
     /// Commands that are not sent come back; what is in flight is given up.
@@ -281,6 +283,7 @@ impl<C> Session<C> {
             Event::Closed => return Err(Reason::Closed),
             Event::Command { lun, command } => self.take_command(now, lun, command),
             Event::TaskManagement { id, function } => self.start_task_management(now, id, function),
+            Event::Withdraw(lun) => self.withdraw_from(lun),
             Event::SendTargets(scope) => self.wanted = Some(scope),
             Event::Logout(reason) => self.log_out(now, reason)?,
             Event::Timeout => {}
@@ -422,6 +425,15 @@ impl<C> Session<C> {
     fn withdraw_waiting(&mut self) {
         while let Some(&slot) = self.waiting.front() {
             self.withdraw(slot);
+        }
+    }
+
+    fn withdraw_from(&mut self, lun: Lun) {
+        let is_of_lun = |slot: &&Slot| self.commands.entry(**slot).lun == lun;
+        let (withdrawn, rest): (VecDeque<Slot>, VecDeque<Slot>) = self.waiting.iter().partition(is_of_lun);
+        self.waiting = rest;
+        for slot in withdrawn {
+            self.end_command(slot, Ending::Withdrawn);
         }
     }
 

@@ -5,6 +5,7 @@ use clock::{Duration, Instant};
 use multipath::{Outcome, PathId, Ticket, Verdict};
 use scsi::Ending;
 
+use super::path::Standing;
 use super::report::{Reason, Report};
 use super::work::{Flight, Issuer, Said, Step, Work};
 use super::{Action, Disk, Sharing, plan};
@@ -128,7 +129,8 @@ impl Disk {
         if follow_up.contains(FollowUp::CACHE_LOST) && self.cache.lost(self.write_cache()) {
             self.report(Report::CacheLost { path });
         }
-        if follow_up.contains(FollowUp::DISCOVER) {
+        let is_gone = effect == PathEffect::Gone && !self.is_known_to_be_gone(path);
+        if follow_up.contains(FollowUp::DISCOVER) || is_gone {
             self.report(Report::Rediscover { path });
         } else if follow_up.contains(FollowUp::NOTICE) {
             self.complain(now, path, follow_up, ending);
@@ -142,6 +144,11 @@ impl Disk {
         if follow_up.contains(FollowUp::SWEEP) {
             self.sweep_when_verified(now, path);
         }
+    }
+
+    fn is_known_to_be_gone(&self, path: PathId) -> bool {
+        let known = self.paths.iter().find(|known| known.id == path);
+        known.is_none_or(|path| !path.is_alive() || path.standing == Standing::Failed(Reason::Gone))
     }
 
     fn write_cache(&self) -> WriteCache {

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use block::{Completion, Geometry, Request};
 use clock::Duration;
 use multipath::{NoPath, Node, PathId, Policy};
-use scsi::Ending;
+use scsi::{Ending, Reply};
 
 use crate::{AccessState, Command, Contradiction, Report, Unit};
 
@@ -61,6 +61,12 @@ pub enum Event {
     /// the path before its identity was read again.
     Doubt {
         path: PathId,
+    },
+    /// Somebody else on the path's nexus had this reply from its logical unit. What it says besides of the unit, a
+    /// unit attention above all, is not said again (SPC, unit attention condition).
+    Overheard {
+        path: PathId,
+        reply: Reply,
     },
     SetPolicy(Policy),
     SetNoPath(NoPath),
@@ -131,6 +137,11 @@ pub enum Action {
     Manage {
         path: PathId,
         function: Function,
+    },
+    /// Give back what was started on `path` and is not on its way yet, as [`Ending::Withdrawn`]: the path is closed until
+    /// it is known what is behind it.
+    Withdraw {
+        path: PathId,
     },
     Finish(Request, Completion),
     /// What exports have to know; when first known and on every change.

@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use block::{Error, Geometry, Operation, Request, WriteCache};
 use clock::{Duration, Instant};
 use multipath::{Change, Head, NoPath, Node, PathId, PathState, PathStatus, Status, Ticket};
-use scsi::{CommandId, TaskAttribute};
+use scsi::{CommandId, Ending, TaskAttribute};
 
 use crate::command::{Command, Context, Kind};
 use crate::identity::Identity;
@@ -216,6 +216,7 @@ impl Disk {
             Event::Managed { path, function, outcome } => self.managed(now, path, function, outcome),
             Event::Inherited { path, target } => self.inherit(now, path, target),
             Event::Waive => self.waive(now),
+            Event::Overheard { path, reply } => self.take_news(now, path, &Ending::Reply(reply)),
             Event::Doubt { path } => {
                 self.with_path(now, path, |path| {
                     if path.is_alive() {

@@ -124,6 +124,10 @@ impl Disk {
             reason = Reason::Verified;
         }
         self.report(Report::PathState { path: id, from, to, reason });
+        // What the transport still holds back was sent before the path came into doubt.
+        if matches!(from, PathState::Usable(_)) && reason != Reason::Lost {
+            self.actions.push_back(Action::Withdraw { path: id });
+        }
         self.head.handle(now, multipath::Event::PathChanged { path: id, state: to });
     }
 

@@ -96,7 +96,7 @@ impl Disk {
     }
 
     /// A probe may be the first to hear of something: then it is as if a request had.
-    fn take_news(&mut self, now: Instant, id: PathId, ending: &Ending) {
+    pub(super) fn take_news(&mut self, now: Instant, id: PathId, ending: &Ending) {
         let Ending::Reply(reply) = ending else { return };
         if reply.status != Status::CheckCondition {
             return;

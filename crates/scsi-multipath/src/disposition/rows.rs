@@ -33,6 +33,8 @@ pub fn disposition(class: CommandClass, ending: &Ending) -> Disposition {
     match ending {
         Ending::Reply(reply) => replied(class, reply),
         // Not executed, so that any class may go another way. A path that could not send is not asked at once again.
+        // The same, and its path is not to blame.
+        Ending::Withdrawn => retry(Duration::ZERO, u8::MAX, Then::Failover, Failure::Transport),
         Ending::NotSent => failover(Failure::Transport).failing(PathEffect::Failed),
         Ending::Lost => ambiguous(class, Failure::Transport).failing(PathEffect::Failed),
         // RFC 7143, 11.6.1: the task was ended and the device server confirmed it; parts may have been done.

@@ -204,8 +204,15 @@ fn endings() -> Vec<(String, Ending)> {
     }
     endings.push(("sense of no known format".to_string(), check(SenseData::new(&[0x00; 18]))));
     endings.extend(
-        [Ending::NotSent, Ending::Lost, Ending::Aborted, Ending::Cleared, Ending::TargetFailure]
-            .map(|ending| (format!("{ending:?}"), ending)),
+        [
+            Ending::NotSent,
+            Ending::Lost,
+            Ending::Aborted,
+            Ending::Cleared,
+            Ending::TargetFailure,
+            Ending::Withdrawn,
+        ]
+        .map(|ending| (format!("{ending:?}"), ending)),
     );
     endings
 }

@@ -137,6 +137,7 @@ impl Rig {
                 }
                 Action::Fence { path } => self.owed.push(path),
                 Action::Unfence { path } => self.owed.retain(|owed| *owed != path),
+                Action::Withdraw { .. } => {}
                 Action::Manage { path, function } => {
                     self.functions.push_back((path, function));
                     if self.fencing == Fencing::AtOnce {
