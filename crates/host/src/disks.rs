@@ -350,7 +350,7 @@ impl Host {
     }
 
     /// What is behind the logical unit numbers of a nexus may have changed, behind all of them.
-    fn doubt_paths(&mut self, nexus: u32) {
+    pub(crate) fn doubt_paths(&mut self, nexus: u32) {
         let paths: Vec<PathId> = self.nexuses[nexus as usize].paths.values().copied().collect();
         for path in paths {
             if let Some(found) = self.paths.get(&path).filter(|found| found.standing == Standing::Member) {

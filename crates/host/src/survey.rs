@@ -1,7 +1,7 @@
 //! Finding the logical units behind a nexus.
 
 use clock::Duration;
-use scsi::{Ending, Lun};
+use scsi::{AdditionalSense, Ending, Lun, SenseKey};
 use scsi_multipath::{Command, Event, Rejection, Survey, SurveyAction, SurveyEvent, Unit};
 
 use crate::agenda::Source;
@@ -56,8 +56,13 @@ impl Host {
     /// A unit attention that a survey meets is for the disk too, if it has this path.
     fn pass_on_news(&mut self, index: u32, command: &Command, ending: &Ending) {
         let Ending::Reply(reply) = ending else { return };
-        if reply.sense.is_none() {
-            return;
+        let Some(sense) = reply.sense.as_ref().and_then(|sense| sense.parse()) else { return };
+        if sense.key == SenseKey::UnitAttention
+            && sense.additional == AdditionalSense::REPORTED_LUNS_DATA_CHANGED
+        {
+            // Of all units of the nexus, whether they are a disk's already or not.
+            self.doubt_paths(index);
+            self.survey_later(index);
         }
         let lun = command.context.surveyed();
         let path = lun.and_then(|lun| self.nexuses[index as usize].paths.get(&lun).copied());

@@ -13,7 +13,7 @@ use core::fmt;
 use clock::Instant;
 use scsi::inquiry::DeviceType;
 use scsi::luns::LunList;
-use scsi::{CommandId, Ending, Lun, ParseError};
+use scsi::{CommandId, Ending, Lun, ParseError, Reply, SenseKey};
 
 use crate::command::{Command, Kind};
 use crate::disposition::Failure;
@@ -141,7 +141,17 @@ struct Examination {
     draft: Draft,
     asking: Asking,
     turn: Turn,
+    /// The attention that every new nexus may get has come.
+    is_greeted: bool,
+    /// Something changed while it was examined.
+    is_in_doubt: bool,
+    /// How often it was begun again.
+    restarts: u8,
 }
+
+/// How often an examination begins again because the unit says that something changed. One that says so each time is
+/// left for a later survey.
+const RESTARTS_MAX: u8 = 3;
 
 impl Default for Survey {
     fn default() -> Self {
@@ -254,6 +264,7 @@ impl Survey {
             return;
         };
         let examination = &mut self.examinations[position];
+        examination.hear(ending);
         match examination.answered(now, command, ending) {
             Step::Ask => {
                 examination.turn = Turn::Ours(now);
@@ -264,6 +275,16 @@ impl Survey {
             Step::Reject(reason) => {
                 self.examinations.swap_remove(position);
                 self.summary.rejected += 1;
+                self.actions.push_back(SurveyAction::Rejected { lun, reason });
+            }
+            Step::Found(_) if examination.is_in_doubt && examination.restarts < RESTARTS_MAX => {
+                *examination = examination.again(now);
+                self.ask_again(now);
+            }
+            Step::Found(_) if examination.is_in_doubt => {
+                self.examinations.swap_remove(position);
+                self.summary.rejected += 1;
+                let reason = Rejection::Failed { question: Question::DeviceId, failure: Failure::Attention };
                 self.actions.push_back(SurveyAction::Rejected { lun, reason });
             }
             Step::Found(unit) => {
@@ -336,7 +357,35 @@ enum Step {
 
 impl Examination {
     fn new(lun: Lun) -> Self {
-        Self { lun, draft: Draft::default(), asking: Asking::new(Question::Standard), turn: Turn::Theirs }
+        Self {
+            lun,
+            draft: Draft::default(),
+            asking: Asking::new(Question::Standard),
+            turn: Turn::Theirs,
+            is_greeted: false,
+            is_in_doubt: false,
+            restarts: 0,
+        }
+    }
+
+    /// The same from its beginning: what was learned may be of another unit.
+    fn again(&self, now: Instant) -> Self {
+        Self { turn: Turn::Ours(now), is_greeted: true, restarts: self.restarts + 1, ..Self::new(self.lun) }
+    }
+
+    /// A unit attention says that something has changed, perhaps since the identity was read. The first one of a reset
+    /// is the greeting of a new nexus (SAM, I_T nexus loss; SPC, 29h) and says nothing.
+    fn hear(&mut self, ending: &Ending) {
+        let Ending::Reply(Reply { sense: Some(sense), .. }) = ending else { return };
+        let Some(sense) = sense.parse() else { return };
+        if sense.key != SenseKey::UnitAttention || sense.deferred {
+            return;
+        }
+        match sense.additional.asc {
+            0x29 if !self.is_greeted => self.is_greeted = true,
+            0x29 | 0x2a | 0x3f => self.is_in_doubt = true,
+            _ => {}
+        }
     }
 
     fn answered(&mut self, now: Instant, command: &Command, ending: &Ending) -> Step {

@@ -324,3 +324,20 @@ mod garbage {
         }
     }
 }
+
+#[test]
+fn a_unit_that_changes_while_it_is_examined_is_examined_again() {
+    let mut device = Device::new(8, 1);
+    let mut asked = 0;
+    let surveyed = survey(Survey::for_luns(vec![Lun::from(0)]), |_, command| {
+        asked += 1;
+        // After the identity was read, another unit takes the place of the first.
+        if asked == 6 {
+            device.designators = Device::new(8, 2).designators;
+            return Ending::Reply(sense(SenseKey::UnitAttention, 0x3f, 0x0e));
+        }
+        Ending::Reply(device.execute(1, command))
+    });
+    let name = surveyed.found[0].1.identity.name().to_string();
+    assert!(name.ends_with("02"), "{name}");
+}
