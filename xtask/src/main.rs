@@ -4,6 +4,7 @@ mod bench;
 mod harness;
 mod real_targets;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         Some("bench") if arguments.get(1).is_some_and(|what| what == "peers") => {
             bench::command(&arguments[2..])
         }
+        Some("vm") => vm::command(&arguments[1..]),
         Some("real-targets") => real_targets::command(&arguments[1..]),
         _ => {
             eprintln!("{USAGE}");
