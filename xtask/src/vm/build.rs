@@ -20,8 +20,17 @@ const SUITE: &str = "trixie";
 
 /// What the guest has besides its kernel: a shell and tools for devices. Programs that are built here find their C
 /// library there.
-const PACKAGES: &[&str] =
-    &["busybox-static", "kmod", "iproute2", "dmsetup", "nbd-client", "libc6", "libgcc-s1", "xz-utils"];
+const PACKAGES: &[&str] = &[
+    "busybox-static",
+    "dash",
+    "kmod",
+    "iproute2",
+    "dmsetup",
+    "nbd-client",
+    "libc6",
+    "libgcc-s1",
+    "xz-utils",
+];
 
 /// Drivers that the guest has under QEMU, and whatever these need.
 const MODULES: &[&str] = &[
