@@ -16,7 +16,8 @@ usage: cargo run -p xtask -- COMMAND
 
   tidy                     check the boundaries between crates, the sources' habits, the licences, the documents
   real-targets [FILTER]    drive the built smpath against tgtd, libiscsi, QEMU, libnbd and fio (--list names the cases)
-  bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)";
+  bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)
+  vm build|run|lio         a guest with a kernel of its own; LIO and a stuck write in it";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

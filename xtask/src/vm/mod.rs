@@ -4,17 +4,32 @@
 mod build;
 mod cpio;
 mod debian;
+mod lio;
 mod run;
 mod uml;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+
+const USAGE: &str = "\
+usage: xtask vm COMMAND
+
+  build [--uml]            make the guest, with --uml as user-mode Linux too
+  run [OPTIONS] -- COMMAND run a command in the guest (--accel tcg|uml|auto, --share DIR[:PATH], --timeout SECONDS)
+  lio [OPTIONS] [FILTER]   a stuck write, LIO and smpath: is newer data kept? (--accel A, --fence MODE, --detail)";
 
 pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
+    let rest = arguments.get(1..).unwrap_or_default();
     match arguments.first().map(String::as_str) {
-        Some("build") => build::command(&arguments[1..]),
-        Some("run") => run::command(&arguments[1..]),
-        _ => bail!("usage: xtask vm build|run"),
+        Some("build") => build::command(rest),
+        Some("run") => run::command(rest),
+        Some("lio") => lio::command(rest),
+        // What `lio` starts in the guest.
+        Some("lio-in-guest") => lio::guest::command(rest),
+        _ => {
+            eprintln!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
     }
 }
