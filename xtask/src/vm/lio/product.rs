@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
 
 use super::guest::{Case, Seen, Verdict};
-use super::target::{FIRST_GROUP, Lio, SECOND_GROUP, TARGET, attach, detach, switch_of};
+use super::target::{Device, FIRST_GROUP, Lio, SECOND_GROUP, TARGET, switch_of};
 use crate::harness::link::Link;
 use crate::harness::process::wait_until;
 use crate::harness::room::Room;
@@ -143,10 +143,12 @@ impl fmt::Display for Loss {
 /// smpath over two paths, and what happened so far.
 struct Stand<'a> {
     lio: &'a Lio,
-    room: Room,
-    links: Vec<Link>,
     layout: Layout,
+    links: [Link; 2],
+    // In this order they end: the client, the disk, the disk's folder.
+    device: Device,
     disk: Disk,
+    _room: Room,
     started: Instant,
     steps: Vec<String>,
 }
@@ -158,21 +160,21 @@ impl<'a> Stand<'a> {
             Layout::OneGroup => FIRST_GROUP[1],
             Layout::TwoGroups => SECOND_GROUP,
         };
-        let (mut links, mut arguments) = (Vec::new(), fence.to_vec());
-        for portal in [FIRST_GROUP[0], other] {
-            let route = Route { portal: portal.parse()?, target: TARGET.to_owned(), lun: 0 };
-            let link = Link::to(route.portal)?;
-            arguments.push(route.url_through(link.address()));
-            links.push(link);
-        }
+        let route = |portal: &str| {
+            Ok::<_, anyhow::Error>(Route { portal: portal.parse()?, target: TARGET.to_owned(), lun: 0 })
+        };
+        let routes = [route(FIRST_GROUP[0])?, route(other)?];
+        let links = [Link::to(routes[0].portal)?, Link::to(routes[1].portal)?];
+        let mut arguments = fence.to_vec();
+        arguments.extend(routes.iter().zip(&links).map(|(route, link)| route.url_through(link.address())));
         let configuration = room.path("smpath.toml");
         fs::write(&configuration, CONFIGURATION)?;
         arguments.extend(["--config".to_owned(), configuration.display().to_string()]);
         let disk = Disk::launch(&room, &arguments)?;
-        attach(&room.path("nbd"), DEVICE).with_context(|| disk.log())?;
+        let device = Device::attach(&room.path("nbd"), DEVICE).with_context(|| disk.log())?;
         wait_until(LIMIT, "second path", || (usable_paths(&disk).ok()? == 2).then_some(()))
             .with_context(|| disk.log())?;
-        Ok(Self { lio, room, links, layout, disk, started: Instant::now(), steps: Vec::new() })
+        Ok(Self { lio, layout, links, device, disk, _room: room, started: Instant::now(), steps: Vec::new() })
     }
 
     fn lose_and_look(mut self, loss: Loss) -> Result<Seen> {
@@ -186,10 +188,9 @@ impl<'a> Stand<'a> {
         let (verdict, waited) = looked.with_context(|| self.disk.log())?;
         // The disk must be whole again before it goes.
         self.links.iter().for_each(Link::restore);
-        detach(DEVICE)?;
+        drop(self.device);
         let log: Vec<String> = self.disk.log().lines().map(|line| format!("smpath: {line}")).collect();
         self.disk.stop()?;
-        drop(self.room);
         let summary = format!("newer write acknowledged after {waited:.1?}");
         Ok(Seen { verdict, summary, steps: [self.steps, log].concat() })
     }
@@ -197,12 +198,10 @@ impl<'a> Stand<'a> {
     fn hold_in_the_back_end(&mut self, device: &File, loss: Loss) -> Result<(Verdict, Duration)> {
         let (old, new) = (stuck_data()?, newer_data());
         let (held, let_go) = (self.lio.count_held(), self.lio.count_executed_late());
-        let before: Vec<u64> = self.links.iter().map(Link::carried).collect();
+        let before = self.carried();
         let (written, writes) = write_one_after_the_other(device, vec![old.clone(), new.clone()])?;
         wait_until(LIMIT, "write in the back end", || (self.lio.count_held() > held).then_some(()))?;
-        let since: Vec<u64> =
-            self.links.iter().zip(before).map(|(link, before)| link.carried() - before).collect();
-        let path = usize::from(since[1] > since[0]);
+        let path = self.busier_since(before);
         self.step(&format!("write stuck, it came over path {path}"));
         let lost = Instant::now();
         match loss {
@@ -230,8 +229,9 @@ impl<'a> Stand<'a> {
 
     fn hold_in_the_network(&mut self, device: &File) -> Result<(Verdict, Duration)> {
         let new = newer_data();
-        self.links[0].stall();
-        self.step("path 0 is silent");
+        let path = self.path_in_use(device)?;
+        self.links[path].stall();
+        self.step(&format!("path {path} is silent"));
         let lost = Instant::now();
         // The policy may use the other path first.
         let (old, written, writes) = loop {
@@ -251,7 +251,7 @@ impl<'a> Stand<'a> {
         let second = first.is_ok().then(|| written.recv_timeout(HELD_AT_MOST)).and_then(Result::ok);
         let early = second.map(|_| lost.elapsed());
         self.step(if early.is_some() { "newer data acknowledged" } else { "newer data is held back" });
-        self.links[0].restore();
+        self.links[path].restore();
         self.step("the network delivers what it held");
         let waited = match early {
             Some(waited) => waited,
@@ -265,6 +265,22 @@ impl<'a> Stand<'a> {
         writes.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?;
         thread::sleep(SETTLED_AFTER);
         Ok((self.look(device, &old, &new)?, waited))
+    }
+
+    /// Which path a write goes over now.
+    fn path_in_use(&self, device: &File) -> Result<usize> {
+        let before = self.carried();
+        write(device, vec![0; BLOCK_BYTES])?;
+        Ok(self.busier_since(before))
+    }
+
+    fn carried(&self) -> [u64; 2] {
+        self.links.each_ref().map(Link::carried)
+    }
+
+    fn busier_since(&self, before: [u64; 2]) -> usize {
+        let [first, second] = self.carried();
+        usize::from(second - before[1] > first - before[0])
     }
 
     /// The next write of the client ended well; returns how long after the loss.

@@ -34,6 +34,7 @@ const MODULES: &[&str] = &["nbd", "target_core_mod", "target_core_iblock", "iscs
 
 #[derive(Debug)]
 pub(super) struct Lio {
+    _device: Device,
     backend: Process,
     programs: PathBuf,
 }
@@ -48,8 +49,8 @@ impl Lio {
         let socket = Path::new("/run/backend");
         let arguments = [socket.as_os_str(), BACKEND_MEBIBYTES.as_ref()];
         let backend = Process::start(programs.join("examples/late"), arguments)?;
-        attach(socket, BACKEND_DEVICE)?;
-        let lio = Self { backend, programs: programs.to_path_buf() };
+        let device = Device::attach(socket, BACKEND_DEVICE)?;
+        let lio = Self { _device: device, backend, programs: programs.to_path_buf() };
         make_unit().context("the logical unit cannot be set up")?;
         make_group(1, &FIRST_GROUP).context("the first portal group cannot be set up")?;
         make_group(2, &[SECOND_GROUP]).context("the second portal group cannot be set up")?;
@@ -79,20 +80,27 @@ impl Lio {
     }
 }
 
-/// Makes a block device of an NBD export without a name.
-pub(super) fn attach(socket: &Path, device: &str) -> Result<()> {
-    wait_until(LIMIT, "socket of the NBD server", || socket.exists().then_some(()))?;
-    let socket = socket.to_string_lossy();
-    // The kernel's client may be refused while the server still looks for its disk.
-    wait_until(LIMIT, "NBD export", || {
-        let attached = run("nbd-client", ["-unix", &socket, device], LIMIT);
-        attached.is_ok_and(|finished| finished.status.success()).then_some(())
-    })
+/// A block device that the kernel's NBD client makes of an export without a name.
+#[derive(Debug)]
+pub(super) struct Device(&'static str);
+
+impl Device {
+    pub(super) fn attach(socket: &Path, device: &'static str) -> Result<Self> {
+        wait_until(LIMIT, "socket of the NBD server", || socket.exists().then_some(()))?;
+        let socket = socket.to_string_lossy();
+        // The client may be refused while the server still looks for its disk.
+        wait_until(LIMIT, "NBD export", || {
+            let attached = run("nbd-client", ["-unix", &socket, device], LIMIT);
+            attached.is_ok_and(|finished| finished.status.success()).then_some(())
+        })?;
+        Ok(Self(device))
+    }
 }
 
-pub(super) fn detach(device: &str) -> Result<()> {
-    run("nbd-client", ["-d", device], LIMIT)?.good()?;
-    Ok(())
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = run("nbd-client", ["-d", self.0], LIMIT);
+    }
 }
 
 /// The file that opens and closes a portal group.
