@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use multipath::{NoPath, Policy};
-use scsi::Lun;
+pub use host::config::{ChapConfig, Digests, DiskConfig, EarlyData, Filter, Layer, PortalConfig};
 pub use scsi_multipath::{FencePolicy, Sharing};
 
 /// One shard: the disks behind some portals, and where they are served.
@@ -39,55 +38,27 @@ pub struct InitiatorConfig {
     pub early_data: EarlyData,
 }
 
-/// Whether a write may carry data that the target did not ask for (RFC 7143, 13.10 and 13.11).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum EarlyData {
-    /// As the target allows: no round trip before the data.
-    #[default]
-    On,
-    /// InitialR2T=Yes, ImmediateData=No: a write that was never asked for its data cannot be executed late. Costs one
-    /// round trip for each write.
-    Off,
-}
-
-/// Which CRC32C digests are asked for (RFC 7143, 13.1); the target may refuse.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Digests {
-    #[default]
-    None,
-    Header,
-    HeaderAndData,
-}
-
-/// CHAP credentials (RFC 7143, 9.2.1). Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ChapConfig {
-    pub name: String,
-    pub secret: Vec<u8>,
-    /// Name and secret by which the target has to prove itself.
-    pub mutual: Option<(String, Vec<u8>)>,
-}
-
-impl std::fmt::Debug for ChapConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChapConfig").field("name", &self.name).field("secret", &"…").finish_non_exhaustive()
-    }
-}
-
-/// One way in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortalConfig {
-    /// Ask this portal for all targets and all their portals, and use them all.
-    Discover(SocketAddr),
-    /// Use this target through this portal, and nothing else of it.
-    Target { portal: SocketAddr, target_name: String, lun: Option<Lun> },
-}
-
-impl PortalConfig {
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        match self {
-            Self::Discover(portal) | Self::Target { portal, .. } => *portal,
+impl ShardConfig {
+    /// What the host of the shard is told.
+    pub(crate) fn host(&self) -> host::Options {
+        let initiator = &self.initiator;
+        host::Options {
+            initiator: host::config::Initiator {
+                name: initiator.name.clone(),
+                chap: initiator.chap.clone(),
+                digests: initiator.digests,
+                login_timeout: initiator.login_timeout.into(),
+                nop_interval: initiator.nop_interval.into(),
+                nop_timeout: initiator.nop_timeout.into(),
+                command_timeout: initiator.command_timeout.into(),
+                early_data: initiator.early_data,
+            },
+            portals: self.portals.clone(),
+            disks: self.disks,
+            filter: self.filter.clone(),
+            // Two programs on one machine differ by what they serve, and each keeps that over a restart.
+            salt: self.exports.iter().flat_map(|export| export.to_string().into_bytes()).collect(),
+            seed: 0,
         }
     }
 }
@@ -106,34 +77,4 @@ impl std::fmt::Display for ExportAddress {
             Self::NbdTcp(address) => write!(f, "nbd://{address}"),
         }
     }
-}
-
-/// How the disks of the shard behave.
-#[derive(Debug, Clone, Copy)]
-pub struct DiskConfig {
-    pub policy: Policy,
-    pub no_path: NoPath,
-    /// How long a disk without any path stays.
-    pub delayed_removal: clock::Duration,
-    pub layer: Layer,
-    pub sharing: Sharing,
-    pub fence: FencePolicy,
-}
-
-/// What stands between exports and paths.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Layer {
-    #[default]
-    Multipath,
-    /// Nothing: the first path is used as it is. For measuring what the multipath layer costs.
-    Direct,
-}
-
-/// Which logical units become disks.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Only these LUNs; all if empty.
-    pub luns: Vec<Lun>,
-    /// Only these identities, as they are printed (`naa.…`); all if empty.
-    pub identities: Vec<String>,
 }

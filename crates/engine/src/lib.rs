@@ -4,12 +4,11 @@
 //! array. Nothing here decides what a reply means or which path is taken.
 
 mod array_server;
-mod backoff;
 pub mod config;
 mod shard;
+pub mod state_folder;
 pub mod status;
 mod stream;
-mod timers;
 
 pub use array;
 pub use array_server::{ArrayConfig, ArrayError, ArrayHandle, PortFault, UnitConfig};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+pub use host::Severity;
 use serde::{Deserialize, Serialize};
 
 /// Everything a shard knows, at one moment.
@@ -35,7 +36,32 @@ pub struct DiskStatus {
     pub parked: usize,
     /// Requests that were re-sent on another path, ever.
     pub failed_over: u64,
+    /// Fences that are open, the oldest first.
+    #[serde(default)]
+    pub fences: Vec<FenceStatus>,
+    /// Writes that wait for them.
+    #[serde(default)]
+    pub held_writes: usize,
+    /// Fences that ended with a proof that nothing can come late, ever.
+    #[serde(default)]
+    pub fences_proved: u64,
+    /// Fences that ended without one, by the timer or by an operator, ever.
+    #[serde(default)]
+    pub fences_waived: u64,
     pub paths: Vec<PathStatus>,
+}
+
+/// A lost path whose writes may still be executed.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct FenceStatus {
+    /// It need not be a path of the disk any more.
+    pub path: u32,
+    /// Where it led: `ADDRESS:PORT`.
+    pub portal: String,
+    /// For how long it has been open, in milliseconds.
+    pub since_ms: u64,
+    /// Writes of unknown fate; none if it is about whatever a process before this one left.
+    pub writes: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -81,13 +107,6 @@ pub struct Notice {
     pub kind: NoticeKind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    Info,
-    Warning,
-    Error,
-}
-
 /// What a program may want to act on, apart from the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoticeKind {
@@ -110,6 +129,20 @@ pub enum NoticeKind {
         clean: bool,
     },
     Other,
+}
+
+impl From<host::Notice> for Notice {
+    fn from(notice: host::Notice) -> Self {
+        let kind = match notice.kind {
+            host::NoticeKind::DiskReady(identity) => NoticeKind::DiskReady(identity),
+            host::NoticeKind::PathUp => NoticeKind::PathUp,
+            host::NoticeKind::PathLost => NoticeKind::PathLost,
+            host::NoticeKind::PathFailed => NoticeKind::PathFailed,
+            host::NoticeKind::PortalFailed => NoticeKind::PortalFailed,
+            host::NoticeKind::Other => NoticeKind::Other,
+        };
+        Self { severity: notice.severity, text: notice.text, kind }
+    }
 }
 
 impl fmt::Display for Notice {

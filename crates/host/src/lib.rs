@@ -1,4 +1,33 @@
 //! The initiator device (SAM): its nexuses, the surveys of what is behind them, the disks that come out, and the
 //! fences between them. Without a socket: a driver carries bytes and time.
+//!
+//! A [`Host`] is driven with three verbs: [`Host::handle`], [`Host::poll_action`] and [`Host::poll_timeout`]. Bytes
+//! take no detour: the driver reads and writes straight with [`Host::session_mut`], and then says which nexus it
+//! touched.
 
+mod agenda;
+mod backoff;
+pub mod config;
+mod connection;
+mod debt;
+mod device;
+mod disks;
+mod event;
+mod fence;
+mod host;
+mod login;
+mod nexus;
+mod route;
 pub mod state;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod view;
+
+pub use config::Options;
+pub use event::{Action, DiskIndex, Event, Loss, NexusIndex, Notice, NoticeKind, Parting, Severity, Trace};
+pub use host::Host;
+pub use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
+pub use timers::Timers;
+pub use view::{DiskView, Latency, NexusView, PathView};

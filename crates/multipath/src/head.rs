@@ -108,6 +108,12 @@ impl<R> Head<R> {
         self.deadline
     }
 
+    /// Whether a request that finds no path fails now instead of waiting for one: for what its owner holds back.
+    #[must_use]
+    pub fn refuses(&self, now: Instant) -> bool {
+        self.life.is_over() || matches!(self.patience(now), Patience::Fail)
+    }
+
     /// The paths in order of arrival.
     pub fn paths(&self) -> impl ExactSizeIterator<Item = PathStatus> {
         self.paths.present().iter().map(Path::status)

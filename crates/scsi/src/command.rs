@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use block::Buffer;
 
+use crate::cdb::operation;
 use crate::{SenseData, Status};
 
 /// The longest CDB that is carried: what fits the header of an iSCSI SCSI Command PDU (RFC 7143, 11.3) and of
@@ -41,6 +42,23 @@ impl CdbBytes {
     #[must_use]
     pub const fn operation_code(&self) -> u8 {
         self.bytes[0]
+    }
+
+    /// What stands where the commands that have service actions have them (SPC, 4.2.2 and 4.2.4).
+    #[must_use]
+    pub const fn service_action(&self) -> u16 {
+        if self.bytes[0] == operation::VARIABLE_LENGTH {
+            u16::from_be_bytes([self.bytes[8], self.bytes[9]])
+        } else {
+            (self.bytes[1] & 0x1f) as u16
+        }
+    }
+
+    /// Whether a VERIFY sends data to compare with (SBC, VERIFY: BYTCHK is not zero).
+    #[must_use]
+    pub const fn sends_data_to_compare(&self) -> bool {
+        let at = if self.bytes[0] == operation::VARIABLE_LENGTH { 10 } else { 1 };
+        self.bytes[at] & 0x06 != 0
     }
 }
 
@@ -158,12 +176,16 @@ impl Reply {
 pub enum Ending {
     /// The device server answered.
     Reply(Reply),
-    /// Not a byte of it left this side: it was certainly not executed.
+    /// Not a byte of it left this side, or not a byte of the data that it needs: it was certainly not executed, and
+    /// will not be.
     NotSent,
     /// It was sent and the nexus was lost before an answer: it may or may not have been, or be yet, executed.
     Lost,
-    /// A task management function of ours ended it and the device server confirmed that.
+    /// Its time was over, ABORT TASK ended it, and the device server confirmed that.
     Aborted,
+    /// A task management function of ours that was about more than this command ended it, and the device server
+    /// confirmed that. Neither the command nor its path is to blame.
+    Cleared,
     /// The target answered that it could not execute it (RFC 7143, 11.4.3: target failure); fate unknown.
     TargetFailure,
 }

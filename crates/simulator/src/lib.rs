@@ -24,6 +24,6 @@ mod world;
 pub use check::{Rule, Violation};
 pub use fault::{FaultCounters, Kind};
 pub use link::Closing;
-pub use plan::{Plan, Profile, Reduction};
+pub use plan::{Choice, Plan, Profile, Reduction};
 pub use shrink::shrink;
 pub use world::{Outcome, run};

@@ -23,6 +23,18 @@ pub enum Profile {
     Calm,
 }
 
+/// What is chosen before the seed decides about the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    pub profile: Profile,
+}
+
+impl From<Profile> for Choice {
+    fn from(profile: Profile) -> Self {
+        Self { profile }
+    }
+}
+
 /// Parts of a plan that are left out, to find the smallest run that still fails.
 #[derive(Clone, Debug, Default)]
 pub struct Reduction {
@@ -109,7 +121,8 @@ impl Profile {
 
 impl Plan {
     #[must_use]
-    pub fn draw(seed: u64, profile: Profile, reduction: &Reduction) -> Self {
+    pub fn draw(seed: u64, choice: impl Into<Choice>, reduction: &Reduction) -> Self {
+        let Choice { profile } = choice.into();
         let mut random = Random::new(seed);
         let controllers = random.pick(&[1, 2, 2, 2]);
         let ports_per_controller = random.pick(&[1, 2, 2]);

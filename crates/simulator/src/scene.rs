@@ -14,9 +14,10 @@ use crate::random::Random;
 pub(crate) enum Source {
     /// Something arrives at an end of a connection.
     Arrival(ConnectionId, End),
-    /// The initiator's side of a session, by its number.
+    /// The initiator's side.
+    Host,
+    /// One of its sessions, by the number of its nexus: only to be flushed.
     Nexus(u32),
-    Disk(u32),
     /// The server's side of an NBD connection.
     Server(ConnectionId),
     /// The target's side of an iSCSI connection.

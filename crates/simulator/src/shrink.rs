@@ -1,7 +1,7 @@
 //! Finds a smaller run that breaks the same promise.
 
 use crate::check::Rule;
-use crate::plan::{Plan, Profile, Reduction};
+use crate::plan::{Choice, Plan, Reduction};
 use crate::world::run;
 
 /// Runs that are tried at most.
@@ -9,13 +9,13 @@ const TRIES_MAX: usize = 200;
 
 /// Leaves out faults and requests as long as the same rule is still broken.
 #[must_use]
-pub fn shrink(seed: u64, profile: Profile, rule: Rule) -> Reduction {
-    let faults = Plan::draw(seed, profile, &Reduction::default()).faults.len();
+pub fn shrink(seed: u64, choice: Choice, rule: Rule) -> Reduction {
+    let faults = Plan::draw(seed, choice, &Reduction::default()).faults.len();
     let mut best = Reduction { only_faults: Some((0..faults).collect()), requests: None };
     let mut tries = 0;
     let mut still_fails = |reduction: &Reduction| {
         tries += 1;
-        let outcome = run(&Plan::draw(seed, profile, reduction), None);
+        let outcome = run(&Plan::draw(seed, choice, reduction), None);
         tries <= TRIES_MAX && outcome.violations.iter().any(|violation| violation.rule == rule)
     };
     let mut piece = faults.div_ceil(2);

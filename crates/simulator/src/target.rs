@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use array::{Array, NexusId, UnitOptions};
 use clock::Instant;
 use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
+use iscsi::initiator::PORT_DEFAULT;
 use iscsi::negotiation::Offers;
 use iscsi::pdu::LoginStatus;
 use iscsi::target::{
@@ -396,9 +398,22 @@ fn answer(response: array::Response) -> TaskManagementResponse {
     }
 }
 
+/// Where a port is reached.
+pub(crate) fn portal_address(port: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, u8::try_from(port + 1).unwrap_or(u8::MAX)], PORT_DEFAULT))
+}
+
+/// The port that is reached there.
+pub(crate) fn port_at(address: SocketAddr) -> Option<usize> {
+    match address {
+        SocketAddr::V4(address) => usize::from(address.ip().octets()[3]).checked_sub(1),
+        SocketAddr::V6(_) => None,
+    }
+}
+
 fn portals(plan: &Plan) -> Portals {
     let portals = (0..plan.ports()).map(|port| Portal {
-        address: std::net::SocketAddr::from(([192, 0, 2, u8::try_from(port + 1).unwrap_or(u8::MAX)], 3260)),
+        address: portal_address(port),
         group: group_of(port, plan.ports_per_controller).0,
     });
     let target =

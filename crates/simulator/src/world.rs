@@ -150,7 +150,7 @@ impl World {
         let scene = &mut self.scene;
         match source {
             Source::Arrival(id, end) => self.arrival(id, end),
-            Source::Nexus(_) | Source::Disk(_) | Source::Server(_) => self.host.expire(scene, source),
+            Source::Host | Source::Nexus(_) | Source::Server(_) => self.host.expire(scene, source),
             Source::Target(id) => self.target.expire(scene, id),
             Source::Array => self.target.expire_array(scene),
             Source::Client(index) => self.clients[index as usize].expire(scene),

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use engine::config::{Digests, ExportAddress};
+use engine::config::{Digests, EarlyData, ExportAddress, FencePolicy, Sharing};
 use engine::{NoPath, Policy};
 
+use crate::state::{self, State};
 use crate::{units, url};
 
 /// SCSI multipath in userspace: many iSCSI paths in, one disk out.
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Show(Show),
     /// List the paths of a running smpath
     Paths(Query),
+    /// End the open fences of a disk on your word: no old write is left that could still be executed
+    Waive(Waive),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +82,24 @@ pub(crate) struct Run {
     /// What happens to requests while there is no path: fail, queue, or queue for a time such as 60s
     #[arg(long, value_parser = units::no_path)]
     pub no_path: Option<NoPath>,
+    /// What waits when a path is lost with writes in flight. bounded: later writes to the same blocks, until the
+    /// target proves that it has let go of the old ones, or until this time (30s) is over; strict: until the proof,
+    /// or until `smpath waive`; unsafe: nothing, and an old write can overwrite newer data
+    #[arg(long, value_name = "bounded[:TIME]|strict|unsafe", value_parser = units::fence)]
+    pub fence: Option<FencePolicy>,
+    /// Who writes to the logical units: exclusive (only this process, the default) or shared (other hosts too: then
+    /// a write whose path was lost waits for the fence before it is sent again)
+    #[arg(long, value_name = "exclusive|shared", value_parser = units::sharing)]
+    pub sharing: Option<Sharing>,
+    /// Whether a write may carry data before the target asks for them: on (as the target allows, the default), or
+    /// off: one more round trip for each write, and a write that was not asked for its data cannot come late
+    #[arg(long, value_name = "on|off", value_parser = units::early_data)]
+    pub early_data: Option<EarlyData>,
+    /// Remember under this folder which sessions may have writes in flight, so that the next smpath fences them
+    /// before it writes; or none. Default: $STATE_DIRECTORY, /var/lib/smpath for root, else
+    /// $XDG_STATE_HOME/smpath or ~/.local/state/smpath
+    #[arg(long, value_name = "DIR|none", value_parser = state::state)]
+    pub state: Option<State>,
     /// Our iSCSI name; made from the host's name if not given
     #[arg(long, value_name = "IQN")]
     pub initiator_name: Option<String>,
@@ -135,4 +156,15 @@ pub(crate) struct Show {
     pub disk: Option<String>,
     #[command(flatten)]
     pub query: Query,
+}
+
+/// Only if you know it: the sessions of the lost paths are gone at the target, or the target was restarted. If you are
+/// wrong, an old write can overwrite newer data.
+#[derive(Debug, Args)]
+pub(crate) struct Waive {
+    /// The disk: its identity or its beginning
+    pub disk: String,
+    /// Control socket of the process to tell
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
 }

@@ -14,6 +14,7 @@ use engine::{Lun, NoPath, Policy};
 use serde::Deserialize;
 
 use crate::cli::Run;
+use crate::state::{self, State};
 use crate::{units, url};
 
 /// How long I/O waits when every path is gone: longer than a controller takes to fail over, shorter than the
@@ -37,6 +38,10 @@ struct File {
     initiator_name: Option<String>,
     chap_file: Option<PathBuf>,
     digests: Option<String>,
+    fence: Option<String>,
+    sharing: Option<String>,
+    early_data: Option<String>,
+    state: Option<String>,
     control: Option<PathBuf>,
     login_timeout: Option<String>,
     nop_interval: Option<String>,
@@ -59,7 +64,25 @@ struct ChapFile {
 pub(crate) struct Settings {
     pub shard: ShardConfig,
     pub control: Option<PathBuf>,
+    /// What whoever starts this should know, a line each.
+    pub warnings: Vec<&'static str>,
 }
+
+/// Whether nexuses are remembered beyond this process.
+enum Memory {
+    In(PathBuf),
+    /// Nobody wants it.
+    Off,
+    /// There is no place for it.
+    Nowhere,
+}
+
+/// For [`FencePolicy::Unsafe`].
+const UNSAFE_FENCE: &str =
+    "fence = unsafe: when a path is lost, an old write can overwrite newer data; for tests only";
+/// For a user without a home.
+const NOTHING_REMEMBERED: &str = "sessions with writes in flight are not remembered beyond this process, because neither \
+     XDG_STATE_HOME nor HOME is set: name a folder with --state, or say --state none";
 
 /// Reads the file, if there is one, and lets the command line override it.
 pub(crate) fn settings(run: &Run) -> Result<Settings> {
@@ -81,7 +104,21 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
     }
     let luns = if run.luns.is_empty() { &file.luns } else { &run.luns };
     let identities = if run.identities.is_empty() { file.wwids.clone() } else { run.identities.clone() };
+    let mut warnings = Vec::new();
+    let fence = run.fence.or(optional(&file.fence, "fence", units::fence)?).unwrap_or_default();
+    if fence == FencePolicy::Unsafe {
+        warnings.push(UNSAFE_FENCE);
+    }
+    let state = match memory(run, &file, &exports[0])? {
+        Memory::In(folder) => Some(folder),
+        Memory::Off => None,
+        Memory::Nowhere => {
+            warnings.push(NOTHING_REMEMBERED);
+            None
+        }
+    };
     let no_path = optional(&file.no_path, "no-path", units::no_path)?;
+    let sharing = optional(&file.sharing, "sharing", units::sharing)?;
     let shard = ShardConfig {
         initiator: initiator(run, &file)?,
         portals: resolve(&targets)?,
@@ -91,13 +128,25 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
             no_path: run.no_path.or(no_path).unwrap_or(NO_PATH_DEFAULT),
             delayed_removal: engine::clock::Duration::ZERO,
             layer: if run.direct { Layer::Direct } else { Layer::Multipath },
-            sharing: Sharing::default(),
-            fence: FencePolicy::default(),
+            sharing: run.sharing.or(sharing).unwrap_or_default(),
+            fence,
         },
         filter: Filter { luns: luns.iter().copied().map(Lun::from).collect(), identities },
-        state: None,
+        state,
     };
-    Ok(Settings { shard, control: run.control.clone().or(file.control) })
+    Ok(Settings { shard, control: run.control.clone().or(file.control), warnings })
+}
+
+/// Where nexuses are remembered.
+fn memory(run: &Run, file: &File, first: &ExportAddress) -> Result<Memory> {
+    let said = run.state.clone().or(optional(&file.state, "state", state::state)?);
+    let is_root = rustix::process::geteuid().is_root();
+    let base = match said {
+        Some(State::None) => return Ok(Memory::Off),
+        Some(State::Under(base)) => Some(base),
+        None => state::default_base(|name| std::env::var_os(name), is_root),
+    };
+    Ok(base.map_or(Memory::Nowhere, |base| Memory::In(state::folder(&base, first))))
 }
 
 /// What every session has in common when nobody says otherwise.
@@ -156,6 +205,8 @@ fn initiator(run: &Run, file: &File) -> Result<InitiatorConfig> {
     let mut initiator = default_initiator(name.unwrap_or_else(default_initiator_name));
     let digests = optional(&file.digests, "digests", units::digests)?;
     initiator.digests = run.digests.or(digests).unwrap_or_default();
+    let early_data = optional(&file.early_data, "early-data", units::early_data)?;
+    initiator.early_data = run.early_data.or(early_data).unwrap_or_default();
     initiator.chap = match run.chap_file.as_ref().or(file.chap_file.as_ref()) {
         Some(path) => Some(chap_file(path)?),
         None => chap_environment()?,
@@ -288,6 +339,10 @@ mod tests {
             initiator-name = "iqn.2026-11.org.smpath:host"
             chap-file = "/etc/smpath/chap.toml"
             digests = "header,data"
+            fence = "bounded:45s"
+            sharing = "shared"
+            early-data = "off"
+            state = "/var/lib/smpath"
             control = "/run/smpath.sock"
             login-timeout = "15s"
             nop-interval = "2s"

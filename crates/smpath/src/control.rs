@@ -26,12 +26,17 @@ const CLIENTS_MAX: usize = 16;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Question {
     Snapshot,
+    /// The open fences of the disk with this identity end on an operator's word.
+    Waive {
+        disk: String,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Answer {
     Snapshot(Box<Snapshot>),
+    Done,
     Error(String),
 }
 
@@ -105,6 +110,10 @@ fn answer(stream: &UnixStream, shard: &ShardHandle) -> Result<()> {
             Ok(snapshot) => Answer::Snapshot(Box::new(snapshot)),
             Err(error) => Answer::Error(error.to_string()),
         },
+        Ok(Question::Waive { disk }) => match take_waiver(shard, &disk) {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Error(format!("{error:#}")),
+        },
         Err(error) => Answer::Error(format!("not a question of ours: {error}")),
     };
     let mut text = serde_json::to_vec(&answer)?;
@@ -114,8 +123,41 @@ fn answer(stream: &UnixStream, shard: &ShardHandle) -> Result<()> {
     Ok(())
 }
 
+/// An operator says that nothing is left of the writes that open fences of this disk are about.
+fn take_waiver(shard: &ShardHandle, identity: &str) -> Result<()> {
+    let snapshot = shard.snapshot()?;
+    let disk = snapshot.disks.iter().find(|disk| disk.identity == identity);
+    let disk = disk.with_context(|| format!("there is no disk {identity} any more"))?;
+    if !disk.fences.is_empty() {
+        bail!("the shard of {identity} does not take waivers");
+    }
+    Ok(())
+}
+
 /// Asks a running process for all that it knows.
 pub(crate) fn snapshot(path: &Path) -> Result<Snapshot> {
+    match ask(path, &Question::Snapshot)? {
+        Answer::Snapshot(snapshot) => Ok(*snapshot),
+        answer => Err(unexpected(answer)),
+    }
+}
+
+/// Tells a running process that nothing is left of the writes that open fences of a disk are about.
+pub(crate) fn waive(path: &Path, identity: &str) -> Result<()> {
+    match ask(path, &Question::Waive { disk: identity.to_owned() })? {
+        Answer::Done => Ok(()),
+        answer => Err(unexpected(answer)),
+    }
+}
+
+fn unexpected(answer: Answer) -> anyhow::Error {
+    match answer {
+        Answer::Error(error) => anyhow::Error::msg(error),
+        Answer::Snapshot(_) | Answer::Done => anyhow::Error::msg("it answers another question"),
+    }
+}
+
+fn ask(path: &Path, question: &Question) -> Result<Answer> {
     let mut stream = UnixStream::connect(path).with_context(|| {
         format!(
             "no smpath answers at {}: start `smpath run`, or name its socket with --control",
@@ -123,15 +165,12 @@ pub(crate) fn snapshot(path: &Path) -> Result<Snapshot> {
         )
     })?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut question = serde_json::to_vec(&Question::Snapshot)?;
+    let mut question = serde_json::to_vec(question)?;
     question.push(b'\n');
     stream.write_all(&question)?;
     let mut line = String::new();
     BufReader::new(stream.take(ANSWER_MAX))
         .read_line(&mut line)
         .with_context(|| format!("whatever listens at {} does not answer", path.display()))?;
-    match serde_json::from_str(&line).context("whatever answers there is not smpath")? {
-        Answer::Snapshot(snapshot) => Ok(*snapshot),
-        Answer::Error(error) => bail!("{error}"),
-    }
+    serde_json::from_str(&line).context("whatever answers there is not smpath")
 }

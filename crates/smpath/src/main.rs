@@ -10,6 +10,7 @@ mod query;
 mod render;
 mod run;
 mod signals;
+mod state;
 mod units;
 mod url;
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::List(query) => query::list(query),
         Command::Show(show) => query::show(show),
         Command::Paths(query) => query::paths(query),
+        Command::Waive(waive) => query::waive(waive),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

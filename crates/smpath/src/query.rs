@@ -1,9 +1,9 @@
-//! `smpath list`, `show` and `paths`: ask a running process.
+//! `smpath list`, `show` and `paths` ask a running process; `smpath waive` tells it something.
 
 use anyhow::{Context, Result, bail};
 use engine::status::{DiskStatus, Snapshot};
 
-use crate::cli::{Query, Show};
+use crate::cli::{Query, Show, Waive};
 use crate::{config, control, render};
 
 pub(crate) fn list(query: &Query) -> Result<()> {
@@ -20,6 +20,17 @@ pub(crate) fn show(show: &Show) -> Result<()> {
     let snapshot = ask(&show.query)?;
     let disk = choose(&snapshot, show.disk.as_deref())?;
     if show.query.json { json(disk) } else { text(&render::disk(disk)) }
+}
+
+pub(crate) fn waive(waive: &Waive) -> Result<()> {
+    let control = waive.control.clone().unwrap_or_else(config::default_control);
+    let snapshot = control::snapshot(&control)?;
+    let disk = choose(&snapshot, Some(&waive.disk))?;
+    if disk.fences.is_empty() {
+        return text(&format!("no fence of {} is open: nothing waits\n", disk.identity));
+    }
+    control::waive(&control, &disk.identity)?;
+    text(&format!("waived for {}:\n\n{}", disk.identity, render::fences(disk)))
 }
 
 fn ask(query: &Query) -> Result<Snapshot> {

@@ -59,9 +59,10 @@ pub(crate) fn paths(snapshot: &Snapshot) -> String {
 /// All that is known of one disk.
 pub(crate) fn disk(disk: &DiskStatus) -> String {
     let usable = disk.paths.iter().filter(|path| is_usable(path)).count();
-    format!(
+    let text = format!(
         "{}\n  product      {} {}\n  serial       {}\n  size         {} ({} bytes, blocks of {})\n  policy       {}\n  \
-         paths        {usable} of {} usable\n  parked       {}\n  failed over  {}\n\n{}",
+         paths        {usable} of {} usable\n  parked       {}\n  failed over  {}\n  \
+         fences       {} open, {} proved, {} waived\n  held writes  {}\n\n{}",
         disk.identity,
         disk.vendor,
         disk.product,
@@ -73,8 +74,27 @@ pub(crate) fn disk(disk: &DiskStatus) -> String {
         disk.paths.len(),
         disk.parked,
         disk.failed_over,
+        disk.fences.len(),
+        disk.fences_proved,
+        disk.fences_waived,
+        disk.held_writes,
         path_table(std::iter::once(disk)),
-    )
+    );
+    if disk.fences.is_empty() { text } else { text + "\nopen fences:\n" + &fences(disk) }
+}
+
+/// One line for each fence that is open.
+pub(crate) fn fences(disk: &DiskStatus) -> String {
+    let mut table = table(&["PATH", "PORTAL", "OPEN FOR", "WRITES"]);
+    for fence in &disk.fences {
+        table.add_row([
+            format!("P{}", fence.path),
+            fence.portal.clone(),
+            seconds(fence.since_ms),
+            if fence.writes == 0 { String::from("of an earlier smpath") } else { fence.writes.to_string() },
+        ]);
+    }
+    lines(&table)
 }
 
 fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
@@ -115,7 +135,78 @@ pub(crate) fn is_usable(path: &PathStatus) -> bool {
     path.state.contains("optimized")
 }
 
+/// `0.4s`, `75.0s`.
+fn seconds(millis: u64) -> String {
+    format!("{}.{}s", millis / 1_000, millis % 1_000 / 100)
+}
+
 /// `87us`, `1.2ms`.
 fn micros(micros: u64) -> String {
     if micros < 1_000 { format!("{micros}us") } else { format!("{:.1}ms", micros as f64 / 1_000.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::status::FenceStatus;
+
+    use super::*;
+
+    fn status() -> DiskStatus {
+        DiskStatus {
+            number: 0,
+            identity: String::from("naa.6001405"),
+            export: String::from("naa.6001405"),
+            serial: String::from("S1"),
+            vendor: String::from("V"),
+            product: String::from("P"),
+            size: 1 << 20,
+            block_size: 512,
+            policy: String::from("queue-depth"),
+            parked: 0,
+            failed_over: 0,
+            fences: Vec::new(),
+            held_writes: 0,
+            fences_proved: 5,
+            fences_waived: 1,
+            paths: Vec::new(),
+        }
+    }
+
+    fn fenced() -> DiskStatus {
+        let fence = |path, port, since_ms, writes| FenceStatus {
+            path,
+            portal: format!("192.0.2.1:{port}"),
+            since_ms,
+            writes,
+        };
+        let fences = vec![fence(2, 3260, 75_040, 0), fence(7, 3261, 380, 4)];
+        DiskStatus { fences, held_writes: 3, ..status() }
+    }
+
+    #[test]
+    fn a_disk_says_which_fences_are_open_and_what_waits() {
+        let shown = disk(&fenced());
+        assert!(shown.contains("  fences       2 open, 5 proved, 1 waived\n  held writes  3\n"), "{shown}");
+        let table = shown.split("open fences:\n").nth(1).unwrap();
+        let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[1], ["P2", "192.0.2.1:3260", "75.0s", "of", "an", "earlier", "smpath"]);
+        assert_eq!(rows[2], ["P7", "192.0.2.1:3261", "0.3s", "4"]);
+    }
+
+    #[test]
+    fn a_disk_without_open_fences_shows_no_table_of_them() {
+        let shown = disk(&status());
+        assert!(shown.contains("0 open, 5 proved") && !shown.contains("open fences:"), "{shown}");
+    }
+
+    #[test]
+    fn a_snapshot_of_a_process_that_knows_no_fences_can_be_read() {
+        let mut json = serde_json::to_value(fenced()).unwrap();
+        assert_eq!(json["fences"][0]["since_ms"], 75_040);
+        for key in ["fences", "held_writes", "fences_proved", "fences_waived"] {
+            json.as_object_mut().unwrap().remove(key).unwrap();
+        }
+        let read: DiskStatus = serde_json::from_value(json).unwrap();
+        assert_eq!(read, DiskStatus { fences_proved: 0, fences_waived: 0, ..status() });
+    }
 }

@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) fn run(arguments: &Run) -> Result<()> {
     let signals = Signals::install()?;
     let settings = config::settings(arguments)?;
+    for warning in &settings.warnings {
+        eprintln!("smpath: warning: {warning}");
+    }
     let (shard, notices) = ShardHandle::start(settings.shard)?;
     let shard = Arc::new(shard);
     let control_path = settings.control.unwrap_or_else(config::default_control);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::NoPath;
-use engine::config::Digests;
+use engine::config::{Digests, EarlyData, FencePolicy, Sharing};
 
 /// One `--lu` of the embedded array.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,42 @@ pub(crate) fn digests(text: &str) -> Result<Digests, String> {
         "header" => Ok(Digests::Header),
         "header,data" | "all" => Ok(Digests::HeaderAndData),
         _ => Err(format!("'{text}' is not none, header or header,data")),
+    }
+}
+
+/// `bounded`, `bounded:TIME`, `strict` or `unsafe`.
+pub(crate) fn fence(text: &str) -> Result<FencePolicy, String> {
+    let wrong = || format!("'{text}' is not bounded, bounded:TIME such as bounded:45s, strict or unsafe");
+    match text {
+        "bounded" => Ok(FencePolicy::default()),
+        "strict" => Ok(FencePolicy::Strict),
+        "unsafe" => Ok(FencePolicy::Unsafe),
+        _ => {
+            let time = text.strip_prefix("bounded:").ok_or_else(wrong)?;
+            let wait = duration(time).map_err(|_| wrong())?;
+            if wait.is_zero() {
+                return Err(String::from("a fence that waits for no time is none: that is called unsafe"));
+            }
+            Ok(FencePolicy::Bounded { wait: wait.into() })
+        }
+    }
+}
+
+/// `exclusive` or `shared`.
+pub(crate) fn sharing(text: &str) -> Result<Sharing, String> {
+    match text {
+        "exclusive" => Ok(Sharing::Exclusive),
+        "shared" => Ok(Sharing::Shared),
+        _ => Err(format!("'{text}' is not exclusive or shared")),
+    }
+}
+
+/// `on` or `off`.
+pub(crate) fn early_data(text: &str) -> Result<EarlyData, String> {
+    match text {
+        "on" => Ok(EarlyData::On),
+        "off" => Ok(EarlyData::Off),
+        _ => Err(format!("'{text}' is not on or off")),
     }
 }
 
@@ -142,6 +178,18 @@ mod tests {
         assert!(duration("soon").is_err());
         assert_eq!(no_path("60s"), Ok(NoPath::QueueFor(engine::clock::Duration::from_secs(60))));
         assert!(no_path("never").is_err());
+    }
+
+    #[test]
+    fn a_fence_is_bounded_by_a_time_or_strict_or_named_unsafe() {
+        let bounded = |seconds| FencePolicy::Bounded { wait: engine::clock::Duration::from_secs(seconds) };
+        assert_eq!(fence("bounded"), Ok(bounded(30)));
+        assert_eq!(fence("bounded:45s"), Ok(bounded(45)));
+        assert_eq!(fence("bounded:2m"), Ok(bounded(120)));
+        assert_eq!((fence("strict"), fence("unsafe")), (Ok(FencePolicy::Strict), Ok(FencePolicy::Unsafe)));
+        for wrong in ["", "none", "bounded:", "bounded:0s", "bounded:soon", "45s", "strict:45s", "Bounded"] {
+            assert!(fence(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl Disk {
         let control = room.path("control");
         let mut all = vec!["run".to_owned(), "--export".to_owned(), uri.clone()];
         all.extend(["--control".to_owned(), control.display().to_string()]);
+        all.extend(["--state".to_owned(), room.path("state").display().to_string()]);
         all.extend(["--initiator-name".to_owned(), initiator_name(room)]);
         all.extend_from_slice(arguments);
         Ok(Self { process: Process::start(binary()?, all)?, uri, control })

@@ -65,7 +65,7 @@ fn refused(addresses: &[&str], culprit: &str) -> Result<Outcome> {
 fn refused_in(room: &Room, arguments: &[&str], culprit: &str) -> Result<Outcome> {
     let uri = nbd_unix_uri(&room.path("nbd"));
     let control = room.path("control").display().to_string();
-    let mut all = vec!["run", "--export", &uri, "--control", &control];
+    let mut all = vec!["run", "--export", &uri, "--control", &control, "--state", "none"];
     all.extend_from_slice(arguments);
     let finished = smpath(&all, LIMIT)?;
     ensure!(!finished.status.success(), "it ended as if all were well: {finished}");

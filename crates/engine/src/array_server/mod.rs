@@ -13,6 +13,7 @@ use std::time::Duration as StdDuration;
 
 use array::{Array, NexusId, PortId};
 use clock::Instant;
+use host::Timers;
 use iscsi::chap::{Credentials, Secret};
 use iscsi::name::Name;
 use iscsi::target::{Chap, Portal, Portals, Sessions, Target};
@@ -20,7 +21,6 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::ChapConfig;
-use crate::timers::Timers;
 
 use connections::Connection;
 use file_store::FileStore;
@@ -304,7 +304,8 @@ impl Server {
         while !self.ended {
             let wait = if self.ready.is_empty() {
                 // epoll counts milliseconds: round up, or the last one is spent spinning.
-                self.timers.wait(self.now).map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
+                let wait = self.timers.next().map(|due| due.since(self.now));
+                wait.map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
             } else {
                 Some(StdDuration::ZERO)
             };

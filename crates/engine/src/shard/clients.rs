@@ -6,6 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use block::{Completion, Request};
 use clock::Instant;
+use host::{DiskIndex, Event};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Registry, Token};
 
@@ -162,7 +163,7 @@ impl Shard {
             self.notice(Severity::Warning, NoticeKind::Other, format!("an NBD client was lost: {error}"));
             return;
         }
-        let (disks, exports): (Vec<u32>, Vec<nbd::Export>) = self.disks.exports().unzip();
+        let (disks, exports): (Vec<u32>, Vec<nbd::Export>) = self.exports().unzip();
         let mut session = nbd::Session::new(index, exports);
         // It learns what time it is, and so how long the negotiation may take.
         session.handle(self.now, nbd::Event::Timeout);
@@ -236,7 +237,7 @@ impl Shard {
 
     fn submit(&mut self, index: u32, request: Request) {
         match self.client_mut(index).and_then(|client| client.attached) {
-            Some(disk) => self.submit_to_disk(disk, request),
+            Some(disk) => self.host.handle(self.now, Event::Block { disk: DiskIndex(disk), request }),
             None => self.complete(request, Err(block::Error::Shutdown)),
         }
     }
@@ -267,7 +268,7 @@ impl Shard {
         let idle = self.client_mut(index).is_some_and(|client| client.closed && client.session.is_idle());
         if idle {
             self.clients[index as usize] = None;
-            self.timers.forget(Source::Client(index));
+            self.timers.forget(index);
             self.accept_all();
         }
     }
@@ -279,7 +280,7 @@ impl Shard {
         let failed = !client.closed && client.stream.flush(&mut client.session, now).is_err();
         // It may have stopped reading because it held too many requests, or because its turn was over.
         let wants = !client.closed && client.stream.wants(&mut client.session);
-        self.timers.arm(Source::Client(index), deadline);
+        self.timers.arm(index, deadline);
         if failed {
             self.close_client(index);
         } else if wants {
@@ -316,12 +317,13 @@ impl Shard {
     }
 
     /// Tells clients of a disk that it has changed; they ask for the new size when they can.
-    pub(super) fn resize_clients(&mut self, disk: u32, name: &str, geometry: block::Geometry) {
+    pub(super) fn resize_clients(&mut self, disk: DiskIndex, geometry: block::Geometry) {
         let now = self.now;
+        let Some(name) = self.host.disk(disk).map(|view| view.identity.to_string()) else { return };
         for (index, client) in self.clients.iter_mut().enumerate() {
             let Some(client) = client else { continue };
-            if client.exports.contains(&disk) {
-                client.session.handle(now, nbd::Event::Resized { export: name.to_owned(), geometry });
+            if client.exports.contains(&disk.0) {
+                client.session.handle(now, nbd::Event::Resized { export: name.clone(), geometry });
                 self.touched.add(Source::Client(u32::try_from(index).expect("bounded by CLIENTS_MAX")));
             }
         }

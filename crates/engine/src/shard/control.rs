@@ -1,6 +1,5 @@
 //! How the rest of the program talks to a shard: messages in, answers and notices out, all through bounded queues.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,15 +7,14 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration as StdDuration;
 
 use clock::{Duration, Instant};
+use host::{Event, Host, Timers};
 use mio::{Poll, Waker};
 use multipath::Policy;
 
 use super::clients::Listener;
-use super::disks::Disks;
 use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
 use crate::config::{ExportAddress, ShardConfig};
 use crate::status::{Notice, NoticeKind, Severity, Snapshot};
-use crate::timers::Timers;
 
 /// Messages that wait for a shard; the control plane gets an error beyond that.
 const MESSAGES_MAX: usize = 64;
@@ -111,18 +109,15 @@ impl ShardHandle {
             started: std::time::Instant::now(),
             now: Instant::START,
             life: Life::Settling { until: Instant::START + SETTLE_LIMIT },
+            host: Host::new(config.host()),
             timers: Timers::new(),
             touched: Agenda::default(),
             dirty: Agenda::default(),
             ready: Agenda::default(),
             answers: 0,
+            connections: Vec::new(),
             listeners,
             clients: Vec::new(),
-            nexuses: Vec::new(),
-            session_actions: Vec::new(),
-            disks: Disks::new(config.disks),
-            paths: HashMap::new(),
-            path_ids: 0,
             inbox: Inbox(inbox),
             notices: Notices { sender, dropped: 0 },
             config,
@@ -171,7 +166,7 @@ impl Shard {
                     // Whoever asked may have stopped waiting.
                     let _ = answer.try_send(self.snapshot());
                 }
-                Message::Policy(policy) => self.set_policy(policy),
+                Message::Policy(policy) => self.host.handle(self.now, Event::SetPolicy(policy)),
                 Message::Shutdown => self.shut_down(),
             }
         }
@@ -189,8 +184,8 @@ impl Shard {
     pub(super) fn advance_life(&mut self) -> bool {
         match self.life {
             Life::Settling { until } => {
-                let over = self.now >= until && self.disks.ready() > 0;
-                if over || self.nexuses_settled() {
+                let over = self.now >= until && self.host.disks_ready() > 0;
+                if over || self.host.is_settled() {
                     self.begin_to_serve();
                 } else if self.now >= until {
                     self.life = Life::Settling { until: self.now + SETTLE_EVERY };
@@ -204,15 +199,8 @@ impl Shard {
                 self.life = Life::Ended { clean: false };
             }
             Life::Ending { until, awaited: Awaited::Clients } if self.clients_idle() => {
-                self.life = Life::Ending { until, awaited: Awaited::Disks };
-                self.shut_down_disks();
-            }
-            Life::Ending { until, awaited: Awaited::Disks } if self.disks.are_gone() => {
-                self.life = Life::Ending { until, awaited: Awaited::Sessions };
-                self.shut_down_nexuses();
-            }
-            Life::Ending { awaited: Awaited::Sessions, .. } if self.nexuses_ended() => {
-                self.life = Life::Ended { clean: true };
+                self.life = Life::Ending { until, awaited: Awaited::Host };
+                self.host.handle(self.now, Event::Shutdown);
             }
             Life::Ending { .. } | Life::Serving | Life::Ended { .. } => return false,
         }
@@ -221,7 +209,7 @@ impl Shard {
 
     fn begin_to_serve(&mut self) {
         self.life = Life::Serving;
-        let disks = self.disks.ready();
+        let disks = self.host.disks_ready();
         self.notice(
             Severity::Info,
             NoticeKind::Settled { disks },

@@ -1,33 +1,28 @@
-//! A shard: one thread, one epoll loop, no locks. It drives sessions, disks and exports, and decides nothing.
+//! A shard: one thread, one epoll loop, no locks. It drives a host and exports, and decides nothing.
 //!
 //! One turn of the loop: wait; read all that is readable; let the machines work until none has anything more
 //! to say; then flush each socket once. So system calls are per batch, not per request.
 
 mod clients;
 mod control;
-mod device;
 mod disks;
-mod login;
 mod nexus;
-mod survey;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration as StdDuration;
 
 use clock::{Duration, Instant};
+use host::{Action, Host, Timers};
 use mio::{Events, Poll, Token};
-use multipath::PathId;
 
 use crate::config::ShardConfig;
 use crate::status::{Notice, NoticeKind, Severity};
-use crate::timers::Timers;
 
 pub use control::{AskError, Message, ShardHandle, StartError};
 
 use clients::{Client, Listener};
-use disks::{Disks, Path};
-use nexus::Nexus;
+use nexus::Connection;
 
 /// Events taken from the kernel in one turn; more simply come in the next one.
 const EVENTS_PER_TURN: usize = 256;
@@ -45,7 +40,6 @@ pub(crate) enum Source {
     Listener(u32),
     Client(u32),
     Nexus(u32),
-    Disk(u32),
 }
 
 /// A turn that took so many answers is one of many: the load is deep, and more are on their way.
@@ -64,7 +58,6 @@ impl Source {
             Self::Listener(index) => (1, index),
             Self::Client(index) => (2, index),
             Self::Nexus(index) => (3, index),
-            Self::Disk(index) => (4, index),
         };
         Token(kind << INDEX_BITS | index as usize)
     }
@@ -76,7 +69,6 @@ impl Source {
             1 => Self::Listener(index),
             2 => Self::Client(index),
             3 => Self::Nexus(index),
-            4 => Self::Disk(index),
             _ => Self::Control,
         }
     }
@@ -90,7 +82,7 @@ enum Life {
         until: Instant,
     },
     Serving,
-    /// Clients are told, then disks flush, then sessions log out.
+    /// Clients are told, then disks flush and sessions log out.
     Ending {
         until: Instant,
         awaited: Awaited,
@@ -104,8 +96,7 @@ enum Life {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
     Clients,
-    Disks,
-    Sessions,
+    Host,
 }
 
 /// See the module's documentation.
@@ -116,23 +107,22 @@ pub(crate) struct Shard {
     started: std::time::Instant,
     now: Instant,
     life: Life,
-    timers: Timers<Source>,
-    /// Machines that were handed an event and whose actions were not yet taken.
+    /// The sessions, and the disks that come out of them.
+    host: Host,
+    /// Of clients; the host has its own.
+    timers: Timers<u32>,
+    /// Clients that were handed an event and whose actions were not yet taken.
     touched: Agenda,
-    /// Machines to flush and to arm a timer for at the end of the turn.
+    /// What to flush at the end of the turn.
     dirty: Agenda,
     /// Sockets that have more to read than one turn allows, or whose machine would not read.
     ready: Agenda,
     /// Commands that came back in this turn.
     answers: usize,
+    /// By the nexuses that they are of.
+    connections: Vec<Option<Connection>>,
     listeners: Vec<Listener>,
     clients: Vec<Option<Client>>,
-    nexuses: Vec<Nexus>,
-    /// Kept for its memory: what one session says in one turn.
-    session_actions: Vec<iscsi::initiator::Action<scsi_multipath::Context>>,
-    disks: Disks,
-    paths: HashMap<PathId, Path>,
-    path_ids: u32,
     inbox: control::Inbox,
     notices: control::Notices,
 }
@@ -170,7 +160,8 @@ impl Shard {
     /// Runs until told to end.
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        self.open_portals();
+        self.host.handle(self.now, host::Event::Start);
+        self.settle();
         while !matches!(self.life, Life::Ended { .. }) {
             if let Err(error) = self.wait(&mut events) {
                 self.notice(Severity::Error, NoticeKind::Other, format!("epoll failed: {error}"));
@@ -212,8 +203,11 @@ impl Shard {
             Life::Serving | Life::Ended { .. } => None,
         };
         // epoll counts milliseconds: round up, or the last one is spent spinning.
-        [own, self.timers.wait(self.now)]
+        let machines = [self.timers.next(), self.host.poll_timeout()];
+        machines
+            .map(|due| due.map(|due| due.since(self.now)))
             .into_iter()
+            .chain([own])
             .flatten()
             .min()
             .map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
@@ -227,7 +221,7 @@ impl Shard {
     }
 
     fn turn(&mut self, events: &Events) {
-        self.answers = 0;
+        let answered = self.host.answered();
         self.now = Instant::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
         for event in events {
             self.take_edge(Source::of(event.token()), event);
@@ -236,8 +230,11 @@ impl Shard {
             let Some(source) = self.ready.next() else { break };
             self.read(source);
         }
-        while let Some(source) = self.timers.pop(self.now) {
-            self.expire(source);
+        while let Some(client) = self.timers.pop(self.now) {
+            self.expire_client(client);
+        }
+        if self.host.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.host.handle(self.now, host::Event::Timeout);
         }
         self.settle();
         while self.advance_life() {
@@ -251,6 +248,7 @@ impl Shard {
             // A failed flush ends a nexus, and that hands its commands to other paths, which are to be flushed too.
             self.settle();
         }
+        self.answers = usize::try_from(self.host.answered() - answered).unwrap_or(usize::MAX);
     }
 
     fn take_edge(&mut self, source: Source, event: &mio::event::Event) {
@@ -263,7 +261,6 @@ impl Shard {
                 }
             }
             Source::Nexus(index) => self.note_nexus_edge(index, event),
-            Source::Disk(_) => {}
         }
         if matches!(source, Source::Client(_) | Source::Nexus(_)) {
             self.ready.add(source);
@@ -275,29 +272,40 @@ impl Shard {
         match source {
             Source::Client(index) => self.read_client(index),
             Source::Nexus(index) => self.read_nexus(index),
-            Source::Control | Source::Listener(_) | Source::Disk(_) => {}
-        }
-    }
-
-    fn expire(&mut self, source: Source) {
-        match source {
-            Source::Client(index) => self.expire_client(index),
-            Source::Nexus(index) => self.expire_nexus(index),
-            Source::Disk(index) => self.expire_disk(index),
             Source::Control | Source::Listener(_) => {}
         }
     }
 
     /// Lets the machines talk until none has anything more to say.
     fn settle(&mut self) {
-        while let Some(source) = self.touched.next() {
-            match source {
-                Source::Client(index) => self.drain_client(index),
-                Source::Nexus(index) => self.drain_nexus(index),
-                Source::Disk(index) => self.drain_disk(index),
-                Source::Control | Source::Listener(_) => {}
+        loop {
+            while let Some(source) = self.touched.next() {
+                if let Source::Client(index) = source {
+                    self.drain_client(index);
+                }
+                self.dirty.add(source);
             }
-            self.dirty.add(source);
+            while let Some(action) = self.host.poll_action() {
+                self.take_action(action);
+            }
+            if self.touched.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn take_action(&mut self, action: Action) {
+        match action {
+            Action::Complete(request, completion) => self.complete(request, completion),
+            Action::Flush { nexus } => self.dirty.add(Source::Nexus(nexus.0)),
+            Action::Connect { nexus, address } => self.connect(nexus, address),
+            Action::Disconnect { nexus, how } => self.disconnect(nexus, how),
+            // A client is told what there is when it comes.
+            Action::Ready { .. } | Action::Trace(_) => {}
+            Action::Resized { disk, geometry } => self.resize_clients(disk, geometry),
+            Action::Gone { disk } => self.detach_clients(disk.0),
+            Action::Notice(notice) => self.tell(notice.into()),
+            Action::Ended { clean } => self.life = Life::Ended { clean },
         }
     }
 
@@ -305,17 +313,21 @@ impl Shard {
         match source {
             Source::Client(index) => self.flush_client(index),
             Source::Nexus(index) => self.flush_nexus(index),
-            Source::Disk(index) => self.arm_disk(index),
             Source::Control | Source::Listener(_) => {}
         }
     }
 
     pub(crate) fn notice(&mut self, severity: Severity, kind: NoticeKind, text: String) {
-        match severity {
+        self.tell(Notice { severity, text, kind });
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        let text = &notice.text;
+        match notice.severity {
             Severity::Info => tracing::info!("{text}"),
             Severity::Warning => tracing::warn!("{text}"),
             Severity::Error => tracing::error!("{text}"),
         }
-        self.notices.send(Notice { severity, text, kind });
+        self.notices.send(notice);
     }
 }

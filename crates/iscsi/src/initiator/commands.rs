@@ -4,7 +4,7 @@
 //! taken for one to the present command.
 
 use clock::Instant;
-use scsi::{Command, CommandId, Ending, Lun};
+use scsi::{Command, CommandId, Ending, Lun, Transfer};
 
 use crate::pdu::{InitiatorTaskTag, SerialNumber};
 
@@ -35,6 +35,8 @@ pub(super) struct Entry<C> {
     pub(super) cmd_sn: SerialNumber,
     /// A byte of it has left: the target may know of it.
     pub(super) begun: bool,
+    /// A byte of its data may have left.
+    pub(super) data_begun: bool,
     /// PDUs in the outgoing queue that have to do with it.
     pub(super) queued: u32,
     /// Bursts of Data-Out that are not in the outgoing queue yet.
@@ -186,7 +188,7 @@ impl<C> Commands<C> {
     pub(super) fn end(&mut self, slot: Slot, ending: Ending) {
         self.stop_timer(slot);
         let entry = self.entry_mut(slot);
-        if ending == Ending::Aborted {
+        if matches!(ending, Ending::Aborted | Ending::Cleared) {
             entry.aborted = Some(entry.tag);
         }
         entry.ending = Some(ending);
@@ -208,9 +210,8 @@ impl<C> Commands<C> {
     pub(super) fn take(&mut self, slot: Slot) -> Option<(Command<C>, Ending)> {
         self.stop_timer(slot);
         let entry = self.entry_mut(slot);
-        let without_answer = if entry.begun { Ending::Lost } else { Ending::NotSent };
-        let ending = entry.ending.take().unwrap_or(without_answer);
         let command = entry.command.take()?;
+        let ending = entry.ending.take().unwrap_or_else(|| entry.ending_without_answer(command.transfer));
         self.free.push(slot.0);
         Some((command, ending))
     }
@@ -232,6 +233,17 @@ impl<C> Entry<C> {
         self.command.is_some() && self.ending.is_none()
     }
 
+    /// A command that never left cannot be executed, and neither can one that needs data of which none left: the
+    /// target has the command and waits for data that only this session could have brought. So without early data
+    /// (InitialR2T=Yes, ImmediateData=No) no write that was not asked for its data is in doubt.
+    const fn ending_without_answer(&self, transfer: Transfer) -> Ending {
+        match transfer {
+            _ if !self.begun => Ending::NotSent,
+            Transfer::ToDevice { length: 1.., .. } if !self.data_begun => Ending::NotSent,
+            _ => Ending::Lost,
+        }
+    }
+
     const fn vacant(tag: InitiatorTaskTag) -> Self {
         Self {
             command: None,
@@ -241,6 +253,7 @@ impl<C> Entry<C> {
             stage: Stage::Waiting,
             cmd_sn: SerialNumber(0),
             begun: false,
+            data_begun: false,
             queued: 0,
             bursts: 0,
             r2t_outstanding: 0,
@@ -259,7 +272,7 @@ impl<C> Entry<C> {
 mod tests {
     use super::*;
     use block::Buffer;
-    use scsi::{CdbBytes, TaskAttribute, Transfer};
+    use scsi::{CdbBytes, TaskAttribute};
 
     fn command(id: u64) -> Command<()> {
         Command {

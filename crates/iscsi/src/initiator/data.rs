@@ -213,6 +213,7 @@ impl<C> Session<C> {
         if let Transfer::ToDevice { .. } = transfer {
             entry.moved = end;
         }
+        entry.data_begun = immediate > 0;
         let owner = Owner::Command(slot);
         if immediate == 0 {
             self.outgoing.push(header, Some(owner));

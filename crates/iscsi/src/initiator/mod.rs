@@ -2,7 +2,8 @@
 //!
 //! A command goes in with [`Event::Command`] and comes back exactly once with [`Action::Ended`], with its memory.
 //! Data-In is received straight into that memory and Data-Out is sent from it. Whatever goes wrong ends the
-//! session: nothing is sent twice, and a command whose fate is unknown is given back as `Lost`.
+//! session: nothing is sent twice, and a command whose fate is unknown is given back as `Lost`. One that cannot have
+//! been executed, because it or its data never left, comes back as `NotSent`.
 
 mod commands;
 mod data;
@@ -364,7 +365,12 @@ impl<C> Session<C> {
         let Self { outgoing, commands, actions, answers, keepalive, .. } = self;
         let mut ping_is_sent = false;
         outgoing.sent(count.min(outgoing.bytes()), |progress| match progress {
-            Progress::Begun(Owner::Command(slot)) => commands.entry_mut(slot).begun = true,
+            Progress::Begun(Owner::Command(slot)) => {
+                let entry = commands.entry_mut(slot);
+                // What follows behind the command itself is its data.
+                entry.data_begun |= entry.begun;
+                entry.begun = true;
+            }
             Progress::Finished(Owner::Command(slot)) => {
                 commands.entry_mut(slot).queued -= 1;
                 if let Some((command, ending)) = commands.take_ended(slot) {

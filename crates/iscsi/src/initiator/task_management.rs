@@ -260,7 +260,7 @@ impl<C> Session<C> {
             })
             .collect();
         for slot in affected {
-            self.end_command(slot, Ending::Aborted);
+            self.end_command(slot, Ending::Cleared);
         }
     }
 

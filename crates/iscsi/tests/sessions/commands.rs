@@ -171,7 +171,7 @@ fn a_reset_of_the_logical_unit_ends_what_is_there() {
     pair.tell(initiator::Event::TaskManagement { id: 5, function });
     pair.run();
     for _ in 0..5 {
-        assert_eq!(pair.ended().1, Ending::Aborted);
+        assert_eq!(pair.ended().1, Ending::Cleared);
     }
     assert!(matches!(pair.said.pop_front(), Some(Action::TaskManagementEnded { id: 5, .. })));
     assert_eq!(pair.target.commands(), 0);

@@ -7,7 +7,7 @@ use scsi::Ending;
 
 use super::report::{Reason, Report};
 use super::work::{Flight, Issuer, Said, Step, Work};
-use super::{Action, Disk, plan};
+use super::{Action, Disk, Sharing, plan};
 use crate::command::{Command, Kind};
 use crate::disposition::{
     CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then, disposition,
@@ -68,8 +68,25 @@ impl Disk {
             Fate::Fail(failure) => give_up(work, failure),
             Fate::Retry(retry) => self.retry(now, path, work, retry),
             Fate::Failover(failure) => self.elsewhere(work, failure, effect),
-            Fate::Ambiguous(failure) => ambiguous(work, failure),
+            Fate::Ambiguous(failure) => self.ambiguous(now, path, work, failure),
         }
+    }
+
+    /// The one place that decides about a write of unknown fate. Its extent is closed to other writes from now until
+    /// its fence has ended, however the request itself ends. If nobody else writes to the logical unit it may be sent
+    /// again at once: every copy carries the same bytes. If others do, it waits.
+    fn ambiguous(&mut self, now: Instant, path: PathId, work: &mut Work, failure: Failure) -> Verdict {
+        debug_assert_eq!(work.piece.class, CommandClass::Write, "other classes are not sent twice");
+        work.said = Said::Failed(failure);
+        work.tries = 0;
+        // A flush that is executed late makes durable what was acknowledged, and nothing else.
+        let extent = if work.step == Step::Synchronize { None } else { work.claim() };
+        let is_fenced = extent.is_some_and(|extent| self.doubt(now, path, extent));
+        if is_fenced && self.options.sharing == Sharing::Shared {
+            work.said = Said::Held;
+            return Verdict::Done;
+        }
+        Verdict::Failover
     }
 
     fn retry(&mut self, now: Instant, path: PathId, work: &mut Work, retry: Retry) -> Verdict {
@@ -122,6 +139,9 @@ impl Disk {
             path.probe.want(everywhere, now);
         }
         self.with_path(now, path, |path| path.affect(now, effect, follow_up));
+        if follow_up.contains(FollowUp::SWEEP) {
+            self.sweep(path);
+        }
     }
 
     fn write_cache(&self) -> WriteCache {
@@ -147,6 +167,7 @@ impl Disk {
     pub(super) fn piece_ended(&mut self, now: Instant, work: Work, outcome: Outcome) {
         match (outcome, work.said) {
             (Outcome::Done, Said::Done) => self.piece_done(now, work),
+            (Outcome::Done, Said::Held) => self.held.push(work),
             (Outcome::Done, Said::Failed(Failure::Unsupported)) => self.do_without(now, work),
             // A device that cannot count what it deallocates or repeats (tgt's thin units) may not have done it.
             (Outcome::Done, Said::Failed(Failure::Residual)) if work.step.is_shortcut() => {
@@ -228,7 +249,15 @@ impl Disk {
         self.finish(work, Err(error));
     }
 
-    fn finish(&mut self, work: Work, completion: Completion) {
+    pub(super) fn finish(&mut self, work: Work, completion: Completion) {
+        if let Some(extent) = work.claim() {
+            self.claims.ended(extent);
+        }
+        self.finish_unclaimed(work, completion);
+    }
+
+    /// Ends a request that has no claim.
+    pub(super) fn finish_unclaimed(&mut self, work: Work, completion: Completion) {
         self.requests -= 1;
         debug_assert!(work.issuer != Issuer::Shutdown || self.requests == 0, "the last flush comes last");
         if let Some((request, completion)) = work.into_request(completion) {
@@ -240,16 +269,6 @@ impl Disk {
 fn give_up(work: &mut Work, failure: Failure) -> Verdict {
     work.said = Said::Failed(failure);
     Verdict::Done
-}
-
-/// The one place that decides about a write of unknown fate: it is sent again at once on another path, with the
-/// same bytes. Until there is a fence, nothing holds back later writes to the same blocks: a copy that the lost
-/// nexus still holds can overwrite them.
-fn ambiguous(work: &mut Work, failure: Failure) -> Verdict {
-    debug_assert_eq!(work.piece.class, CommandClass::Write, "other classes are not sent twice");
-    work.said = Said::Failed(failure);
-    work.tries = 0;
-    Verdict::Failover
 }
 
 /// A failure in the words that every export can express.

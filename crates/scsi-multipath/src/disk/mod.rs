@@ -3,9 +3,11 @@
 //! Requests of exports become commands; the head chooses their paths; [`crate::disposition`] says what their
 //! endings mean. The disk itself asks questions (probes) about a path when an ending puts it in doubt.
 
+mod claims;
 mod complete;
 mod event;
 mod features;
+mod fence;
 mod path;
 mod paths;
 mod plan;
@@ -24,7 +26,9 @@ use scsi::{CommandId, TaskAttribute};
 use crate::command::{Command, Context, Kind};
 use crate::identity::Identity;
 use crate::unit::Unit;
+use claims::Claims;
 use features::{Features, Missing};
+use fence::Fence;
 use path::Path;
 use work::{Said, Step, Work};
 
@@ -88,6 +92,7 @@ pub const RETRIES_MAX: u32 = 64;
 #[derive(Debug)]
 pub struct Disk {
     identity: Identity,
+    options: Options,
     head: Head<Work>,
     paths: Vec<Path>,
     /// What all paths can do; what they could when there were any, while there are none.
@@ -95,6 +100,12 @@ pub struct Disk {
     missing: Missing,
     geometry: Option<Geometry>,
     cache: Cache,
+    claims: Claims<Work>,
+    fences: Vec<Fence>,
+    /// Writes of a shared logical unit that wait for their fences before they are sent again.
+    held: Vec<Work>,
+    /// Whether the end of the disk waits for its fences: not if a shutdown has waited for them in vain.
+    is_patient: bool,
     life: Life,
     /// Requests that were taken and not finished.
     requests: usize,
@@ -156,7 +167,8 @@ pub struct PathView {
 pub struct FenceView {
     /// The path that was lost. It need not be a path of the disk any more.
     pub path: PathId,
-    pub target: TargetId,
+    /// None if the path had left the disk before its last command came back.
+    pub target: Option<TargetId>,
     pub since: Instant,
     /// Writes of unknown fate that it is about; none if it is about whatever a process before this one left.
     pub writes: usize,
@@ -172,12 +184,17 @@ impl Disk {
         }
         Self {
             identity,
-            head: Head::new(options.head),
+            head: Head::new(options.head.clone()),
+            options,
             paths: Vec::new(),
             features: None,
             missing: Missing::default(),
             geometry: None,
             cache: Cache::default(),
+            claims: Claims::new(),
+            fences: Vec::new(),
+            held: Vec::new(),
+            is_patient: true,
             life: Life::Open,
             requests: 0,
             probes_out: 0,
@@ -195,11 +212,17 @@ impl Disk {
             Event::Block(request, node) => self.admit(now, request, node),
             Event::Ended(command, ending) => self.ended(now, command, &ending),
             Event::PathFound { path, node, target, unit } => self.path_found(now, path, node, target, unit),
-            Event::Fenced { .. }
-            | Event::Managed { .. }
-            | Event::Inherited { .. }
-            | Event::Waive
-            | Event::Doubt { .. } => {}
+            Event::Fenced { path, proof } => self.fenced(now, path, proof),
+            Event::Managed { path, function, outcome } => self.managed(now, path, function, outcome),
+            Event::Inherited { path, target } => self.inherit(now, path, target),
+            Event::Waive => self.waive(now),
+            Event::Doubt { path } => {
+                self.with_path(now, path, |path| {
+                    if path.is_alive() {
+                        path.suspect(Reason::Verifying, now);
+                    }
+                });
+            }
             Event::PathLost { path } => self.path_lost(now, path),
             Event::PathRemoved { path } => self.path_removed(now, path),
             Event::Access { path, state } => self.access_changed(now, path, state),
@@ -260,9 +283,10 @@ impl Disk {
         self.paths.iter().find(|known| known.id == path).map(|known| &*known.unit)
     }
 
-    /// The fences that are open, the oldest first.
-    pub fn fences(&self) -> impl Iterator<Item = FenceView> {
-        core::iter::empty()
+    /// Writes that wait, for a write that they overlap or for its fence.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.claims.waiting() + self.held.len()
     }
 
     /// Requests that were taken and not finished.
@@ -286,8 +310,32 @@ impl Disk {
                 let mut work = Work::new(request, node, step);
                 work.covers = self.cache.acknowledged;
                 self.requests += 1;
-                self.submit(now, work);
+                let free = match work.claim() {
+                    Some(extent) => self.claims.take(extent, work),
+                    None => Some(work),
+                };
+                match free {
+                    Some(work) => self.submit(now, work),
+                    None => self.refuse_waiting(now),
+                }
             }
+        }
+    }
+
+    /// Writes that wait for another one wait no longer than the no-path policy lets them.
+    fn refuse_waiting(&mut self, now: Instant) {
+        if self.head.refuses(now) {
+            self.dismiss(Error::Io);
+        }
+    }
+
+    /// Ends every write that is not with the head.
+    fn dismiss(&mut self, error: Error) {
+        for work in self.claims.dismiss() {
+            self.finish_unclaimed(work, Err(error));
+        }
+        for work in core::mem::take(&mut self.held) {
+            self.finish(work, Err(error));
         }
     }
 
@@ -304,13 +352,20 @@ impl Disk {
 
     /// Does what the head wants done, until it wants nothing more.
     fn follow_head(&mut self, now: Instant) {
-        while let Some(action) = self.head.poll_action() {
-            match action {
-                multipath::Action::Start { path, ticket, request } => self.start(path, ticket, request),
-                multipath::Action::Finish { request, outcome } => self.piece_ended(now, request, outcome),
-                multipath::Action::Gone => self.life = Life::HeadGone,
-                multipath::Action::Changed(change) => self.head_changed(change),
+        loop {
+            while let Some(action) = self.head.poll_action() {
+                match action {
+                    multipath::Action::Start { path, ticket, request } => self.start(path, ticket, request),
+                    multipath::Action::Finish { request, outcome } => self.piece_ended(now, request, outcome),
+                    multipath::Action::Gone => self.life = Life::HeadGone,
+                    multipath::Action::Changed(change) => self.head_changed(change),
+                }
             }
+            let admitted = self.claims.admit();
+            if admitted.is_empty() {
+                break;
+            }
+            admitted.into_iter().for_each(|work| self.submit(now, work));
         }
         self.wind_down(now);
     }
@@ -339,6 +394,7 @@ impl Disk {
             Change::PathAdded { .. } | Change::Path { .. } | Change::PathRemoved { .. } => {}
             Change::Ending => {
                 self.life = Life::Ending;
+                self.dismiss(Error::Shutdown);
                 self.report(Report::Head(change));
             }
             _ => self.report(Report::Head(change)),
@@ -357,7 +413,8 @@ impl Disk {
 
     /// Goes on with a shutdown as far as it can.
     fn wind_down(&mut self, now: Instant) {
-        let idle = self.requests == 0;
+        // A fence that is open is work that is left: nobody says that the disk is at rest before it is proved.
+        let idle = self.requests == 0 && self.fences.is_empty();
         match self.life {
             Life::Draining { until } if idle && self.wants_last_flush() => {
                 self.life = Life::Flushing { until };
@@ -365,10 +422,11 @@ impl Disk {
                 self.submit(now, Work::last_flush(self.cache.acknowledged));
             }
             Life::Draining { until } | Life::Flushing { until } if idle || until <= now => {
+                self.is_patient = self.fences.is_empty();
                 self.life = Life::Ending;
                 self.head.handle(now, multipath::Event::Remove);
             }
-            Life::HeadGone if self.probes_out == 0 => {
+            Life::HeadGone if self.probes_out == 0 && (self.fences.is_empty() || !self.is_patient) => {
                 self.life = Life::Gone;
                 self.deadline = None;
                 return self.actions.push_back(Action::Gone);

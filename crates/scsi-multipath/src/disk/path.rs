@@ -7,6 +7,7 @@ use multipath::{PathId, PathState};
 use scsi::{AdditionalSense, SenseKey};
 
 use super::TargetId;
+use super::fence::Sweep;
 use super::report::Reason;
 use crate::disposition::{FollowUp, PathEffect};
 use crate::question::{Asking, Question};
@@ -25,6 +26,7 @@ pub(super) struct Path {
     /// Until when it counts as coming back by itself, while it is not usable.
     waiting_until: Option<Instant>,
     pub(super) probe: Probe,
+    pub(super) sweep: Sweep,
     /// What was last reported of it, and when, so that a device that complains all the time fills no log.
     pub(super) complained: Option<(Option<(SenseKey, AdditionalSense)>, Instant)>,
 }
@@ -77,6 +79,7 @@ impl Path {
             told: PathState::Down,
             waiting_until: None,
             probe: Probe::default(),
+            sweep: Sweep::None,
             complained: None,
         }
     }

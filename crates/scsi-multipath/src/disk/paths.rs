@@ -6,6 +6,7 @@ use clock::{Duration, Instant};
 use multipath::{Node, PATHS_MAX, PathId, PathState};
 
 use super::features::Features;
+use super::fence::{FENCES_MAX, Fence};
 use super::path::{Path, Standing};
 use super::report::{Reason, Report};
 use super::{Action, Disk, Life, TargetId};
@@ -53,7 +54,10 @@ impl Disk {
         if !matches!(self.life, Life::Open | Life::Draining { .. } | Life::Flushing { .. }) {
             return Err(Contradiction::Ending);
         }
-        if self.paths.len() >= PATHS_MAX || self.paths.iter().any(|path| path.id == id) {
+        if self.paths.len() >= PATHS_MAX
+            || self.fences.len() >= FENCES_MAX
+            || self.paths.iter().any(|path| path.id == id)
+        {
             return Err(Contradiction::NoRoom);
         }
         same_identity(&self.identity, &unit.identity)?;
@@ -93,6 +97,8 @@ impl Disk {
     /// The path shows what it must not show.
     pub(super) fn quarantine(&mut self, now: Instant, id: PathId, reason: Contradiction) {
         self.report(Report::PathQuarantined { path: id, reason });
+        // What is behind its number now may be a disk of its own.
+        self.report(Report::Rediscover { path: id });
         self.with_path(now, id, |path| path.standing = Standing::Quarantined);
         self.refresh_features();
     }
@@ -129,10 +135,13 @@ impl Disk {
 
     /// Does what is due: lets waits end, sends questions, and says when to come back.
     pub(super) fn tend(&mut self, now: Instant) {
+        self.tend_fences(now);
+        let fences = self.fences.iter().filter_map(Fence::deadline).min();
         if matches!(self.life, Life::Ending | Life::HeadGone | Life::Gone) {
-            self.deadline = None;
+            self.deadline = fences;
             return;
         }
+        self.refuse_waiting(now);
         for position in 0..self.paths.len() {
             self.tell_head(now, position);
         }
@@ -143,7 +152,7 @@ impl Disk {
             _ => None,
         };
         let paths = self.paths.iter().filter_map(Path::deadline);
-        self.deadline = paths.chain(self.access_poll).chain(closing).min();
+        self.deadline = paths.chain(self.access_poll).chain(closing).chain(fences).min();
     }
 
     /// Asks now and then for the access state of paths that are not served.

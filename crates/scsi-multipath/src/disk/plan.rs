@@ -125,8 +125,8 @@ pub(super) fn cut(features: &Features, work: &mut Work) {
     let forced = is_forced(features, work);
     work.is_volatile |= needs_flush(features, work, forced);
     let (cdb, transfer) = command(features, work, lba, Blocks(blocks), forced);
-    let class = if work.step == Step::Read { CommandClass::Read } else { CommandClass::Write };
-    work.piece = Piece { cdb: cdb.emit(), transfer, class, length: blocks * block_size };
+    let cdb = cdb.emit();
+    work.piece = Piece { cdb, transfer, class: CommandClass::of(&cdb), length: blocks * block_size };
     work.tries = 0;
     work.elsewhere = 0;
 }

@@ -6,6 +6,7 @@ use block::{Buffer, Completion, Operation, Request, Tag};
 use multipath::{Node, Ticket};
 use scsi::{CdbBytes, Transfer};
 
+use super::claims::Extent;
 use crate::disposition::{CommandClass, Failure};
 use crate::question::Question;
 
@@ -80,6 +81,8 @@ pub(super) struct Piece {
 pub(super) enum Said {
     Nothing,
     Done,
+    /// It may or may not have been done; it waits for its fence before it is sent again.
+    Held,
     /// Final, or what is told if no path does better.
     Failed(Failure),
 }
@@ -122,6 +125,14 @@ impl Work {
             elsewhere: 0,
             said: Said::Nothing,
             covers: 0,
+        }
+    }
+
+    /// What the request has to have for itself: the bytes that it changes.
+    pub(super) fn claim(&self) -> Option<Extent> {
+        match self.operation {
+            Operation::Read { .. } | Operation::Flush => None,
+            _ => self.operation.extent().map(|(offset, length)| Extent::new(offset, length)),
         }
     }
 

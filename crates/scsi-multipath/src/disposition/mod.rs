@@ -4,32 +4,15 @@
 //! path" and "another path" are wishes: the head chooses; a path that must not be chosen is marked by the
 //! [`PathEffect`].
 
+mod class;
 mod rows;
 
 use core::fmt;
 
 use clock::Duration;
 
+pub use class::CommandClass;
 pub use rows::disposition;
-
-/// What may be done with a command whose outcome is unknown. Decided when the command is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CommandClass {
-    /// Changes nothing: READ, INQUIRY, REPORT TARGET PORT GROUPS, …
-    Read,
-    /// Leaves the same state however often it is executed: WRITE, WRITE SAME, UNMAP, SYNCHRONIZE CACHE.
-    Write,
-    /// Executes only if a condition holds: COMPARE AND WRITE.
-    Conditional,
-    /// Its effect depends on what was there: XOR writes.
-    Relative,
-    /// PERSISTENT RESERVE OUT, RESERVE, RELEASE.
-    Reservation,
-    /// EXTENDED COPY and token operations.
-    ThirdPartyCopy,
-    /// Changes the device or destroys data at large: MODE SELECT, FORMAT UNIT, START STOP UNIT, vendor codes.
-    Modal,
-}
 
 /// What follows from an ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +37,8 @@ pub enum Fate {
     /// It is sent on another path; if there is none, this is the failure.
     Failover(Failure),
     /// It may have been executed, or may be executed later. Only for [`CommandClass::Write`]: a read is simply
-    /// read again, and nothing else may be sent twice.
+    /// read again, and what is not repeatable fails with [`Failure::UnknownOutcome`]; its class says what could be
+    /// found out after a fence.
     Ambiguous(Failure),
 }
 
@@ -132,14 +116,6 @@ pub enum Failure {
     UnknownOutcome,
     /// A unit attention that does not end.
     Attention,
-}
-
-impl CommandClass {
-    /// Whether executing the command twice, with nothing in between, is the same as executing it once.
-    #[must_use]
-    pub const fn repeatable(self) -> bool {
-        matches!(self, Self::Read | Self::Write)
-    }
 }
 
 impl FollowUp {

@@ -14,9 +14,13 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// A device that works on something long (formatting, self test) is asked again for a minute in all.
 const LONG_WORK_TIMES: u8 = 30;
 const LONG_WORK_PAUSE: Duration = Duration::from_secs(2);
-/// A device that is about to become ready is asked again for two seconds in all.
-const BECOMING_READY_TIMES: u8 = 4;
-const BECOMING_READY_PAUSE: Duration = Duration::from_millis(500);
+/// A device that does not say why it is not ready is asked again for two seconds in all.
+const NOT_READY_TIMES: u8 = 3;
+const NOT_READY_PAUSE: Duration = Duration::from_millis(667);
+/// A device that is about to become ready, or about to lose power, is asked again for half a minute in all: longer than
+/// a controller takes to start.
+const SOON_READY_TIMES: u8 = 60;
+const SOON_READY_PAUSE: Duration = Duration::from_millis(500);
 /// Attempts at a command that the device server aborted for a reason of its own.
 const ABORTED_TIMES: u8 = 3;
 const ABORTED_PAUSE: Duration = Duration::from_millis(100);
@@ -28,11 +32,13 @@ const MEDIUM_TIMES: u8 = 2;
 pub fn disposition(class: CommandClass, ending: &Ending) -> Disposition {
     match ending {
         Ending::Reply(reply) => replied(class, reply),
-        // Not executed, so that any class may go another way.
+        // Not executed, so that any class may go another way. A path that could not send is not asked at once again.
         Ending::NotSent => failover(Failure::Transport).failing(PathEffect::Failed),
         Ending::Lost => ambiguous(class, Failure::Transport).failing(PathEffect::Failed),
         // RFC 7143, 11.6.1: the task was ended and the device server confirmed it; parts may have been done.
         Ending::Aborted => once(class, failover(Failure::Aborted)),
+        // The same, and we did it for a reason of our own.
+        Ending::Cleared => once(class, retry(Duration::ZERO, u8::MAX, Then::Failover, Failure::Aborted)),
         // RFC 7143, 11.4.3: the target could not deliver a status.
         Ending::TargetFailure => ambiguous(class, Failure::Transport),
     }
@@ -115,14 +121,14 @@ fn deferred(key: SenseKey) -> Disposition {
 
 /// SPC, NOT READY: not executed.
 const fn not_ready(code: (u8, u8)) -> Disposition {
-    let soon = retry(BECOMING_READY_PAUSE, BECOMING_READY_TIMES, Then::Doubt, Failure::NotReady);
     match code {
-        // Cause not reportable; becoming ready.
-        (0x04, 0x00 | 0x01) => soon,
-        // Initializing command required; manual intervention required.
-        (0x04, 0x02 | 0x03) => {
-            failover(Failure::NotReady).failing(PathEffect::Doubtful).and(FollowUp::NOTICE)
-        }
+        // Becoming ready: other paths are preferred meanwhile.
+        (0x04, 0x01) => retry(SOON_READY_PAUSE, SOON_READY_TIMES, Then::Doubt, Failure::NotReady)
+            .failing(PathEffect::Doubtful),
+        // Initializing command required.
+        (0x04, 0x02) => failover(Failure::NotReady).failing(PathEffect::Doubtful).and(FollowUp::NOTICE),
+        // Manual intervention required.
+        (0x04, 0x03) => failover(Failure::NotReady).failing(PathEffect::Failed).and(FollowUp::NOTICE),
         // Formatting, rebuilding, self test, long write, sanitize, … in progress.
         (0x04, 0x04..=0x09 | 0x11 | 0x14 | 0x1a | 0x1b | 0x1d) => {
             retry(LONG_WORK_PAUSE, LONG_WORK_TIMES, Then::Fail, Failure::NotReady)
@@ -136,7 +142,8 @@ const fn not_ready(code: (u8, u8)) -> Disposition {
         (0x04, 0x20 | 0x22 | 0x24 | 0x25) => fail(Failure::NotReady).and(FollowUp::NOTICE),
         // Medium not present.
         (0x3a, _) => failover(Failure::NotReady).failing(PathEffect::Doubtful).and(FollowUp::IDENTITY),
-        _ => soon,
+        // Cause not reportable, and what else stands here.
+        _ => retry(NOT_READY_PAUSE, NOT_READY_TIMES, Then::Doubt, Failure::NotReady),
     }
 }
 
@@ -156,7 +163,8 @@ const fn hardware_error(code: (u8, u8)) -> Disposition {
         // Communication failure, data phase error, SCSI parity: the link behind the port.
         (0x08, 0x00..=0x02) | (0x4b | 0x47, _) => failover(Failure::Hardware).failing(PathEffect::Doubtful),
         (0x10, _) => fail(Failure::Protection),
-        // Logical unit failure, timeout on logical unit, failed self-configuration; internal target failure.
+        // Logical unit failure, timeout on logical unit, failed self-test; failed self-configuration; internal
+        // target failure: the port's controller may be what failed.
         (0x3e, 0x01..=0x03) | (0x4c, 0x00) | (0x44, 0x00) => failover(Failure::Hardware),
         // Persistent reservation information lost.
         (0x44, 0x01) => fail(Failure::Hardware).and(FollowUp::RESERVATIONS).and(FollowUp::NOTICE),
@@ -193,7 +201,7 @@ fn aborted_command(class: CommandClass, code: (u8, u8)) -> Disposition {
     match code {
         (0x10, _) => fail(Failure::Protection),
         // Command timeout before, during or after processing (duration limits).
-        (0x2e, _) => fail(Failure::Aborted),
+        (0x2e, 0x01..=0x03) => fail(Failure::Aborted),
         // What a device server also reports as a unit attention.
         (0x29 | 0x2a | 0x2f | 0x3f, _) => once(class, unit_attention(code)),
         // Overlapped commands attempted: two commands with one tag; what became of the other is unknown.
@@ -214,8 +222,12 @@ const fn unit_attention(code: (u8, u8)) -> Disposition {
         (0x28, _) => again.and(FollowUp::IDENTITY).and(FollowUp::CAPACITY),
         (0x29, ascq) => after_reset(ascq, again),
         (0x2a, ascq) => parameters_changed(ascq, again),
-        // Commands cleared by power loss notification; by another initiator, the device server or queuing layer.
-        (0x2f, 0x01) => again.and(FollowUp::CACHE_LOST).and(FollowUp::SWEEP).and(FollowUp::NOTICE),
+        // Commands cleared by power loss notification: it goes, and may come back.
+        (0x2f, 0x01) => retry(SOON_READY_PAUSE, SOON_READY_TIMES, Then::Doubt, Failure::Attention)
+            .and(FollowUp::CACHE_LOST)
+            .and(FollowUp::SWEEP)
+            .and(FollowUp::NOTICE),
+        // Commands cleared by another initiator, by the device server, by the queuing layer.
         (0x2f, _) => again.and(FollowUp::SWEEP).and(FollowUp::NOTICE),
         // Thin provisioning soft threshold reached.
         (0x38, 0x07) => again.and(FollowUp::NOTICE),
@@ -227,17 +239,18 @@ const fn unit_attention(code: (u8, u8)) -> Disposition {
     }
 }
 
-/// 29h: power on, reset, or bus device reset occurred.
+/// 29h: power on, reset, or bus device reset occurred. Whatever it was, the identity is read again before a write.
 const fn after_reset(ascq: u8, again: Disposition) -> Disposition {
-    let again =
-        again.and(FollowUp::SWEEP).and(FollowUp::ACCESS).and(FollowUp::IDENTITY).and(FollowUp::NOTICE);
+    let again = again.and(FollowUp::SWEEP).and(FollowUp::IDENTITY).and(FollowUp::NOTICE);
     match ascq {
-        // Any of them; power on; device internal reset: a volatile cache may have been lost.
-        0x00 | 0x01 | 0x04 => again.and(FollowUp::CACHE_LOST).and(FollowUp::RESERVATIONS),
-        // I_T nexus loss.
+        // Any of them; power on: a volatile cache, and registrations that do not outlive a power loss.
+        0x00 | 0x01 => again.and(FollowUp::CACHE_LOST).and(FollowUp::ACCESS).and(FollowUp::RESERVATIONS),
+        // Device internal reset: a volatile cache.
+        0x04 => again.and(FollowUp::CACHE_LOST).and(FollowUp::ACCESS),
+        // I_T nexus loss: what was reserved through this nexus alone.
         0x07 => again.and(FollowUp::RESERVATIONS),
-        // Bus reset, target reset; transceiver mode changes.
-        _ => again,
+        // Bus reset, target or logical unit reset, transceiver mode changes.
+        _ => again.and(FollowUp::ACCESS),
     }
 }
 
@@ -255,6 +268,7 @@ const fn parameters_changed(ascq: u8, again: Disposition) -> Disposition {
         0x06 => again.and(FollowUp::ACCESS),
         0x07 => failover(Failure::NotReady)
             .failing(PathEffect::Doubtful)
+            .and(FollowUp::IDENTITY)
             .and(FollowUp::ACCESS)
             .and(FollowUp::NOTICE),
         // Capacity data has changed.
@@ -269,8 +283,10 @@ const fn definition_changed(ascq: u8, again: Disposition) -> Disposition {
     match ascq {
         // Target operating conditions, microcode, operating definition changed.
         0x00..=0x02 | 0x16 => again.and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::ACCESS),
-        // Inquiry data, device identifier, redundancy group, spare, volume set changed.
-        0x03 | 0x05 | 0x0a..=0x0d => again.and(FollowUp::CAPACITY),
+        // Inquiry data changed: among them whether and how it reports asymmetric access.
+        0x03 => again.and(FollowUp::CAPACITY).and(FollowUp::ACCESS),
+        // Device identifier, volume set created, deleted, deassigned, reassigned.
+        0x05 | 0x0a..=0x0d => again.and(FollowUp::CAPACITY),
         // Reported LUNs data has changed; iSCSI portal added, removed, changed.
         0x0e | 0x12..=0x14 => again.and(FollowUp::DISCOVER),
         _ => again,

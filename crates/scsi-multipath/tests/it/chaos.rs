@@ -1,7 +1,7 @@
 //! Whatever paths do, every request ends once, and reads return what was acknowledged.
 //!
-//! The device executes a command at once or never, so that there are no late copies; what is shown here is that
-//! failover alone loses and mixes up nothing.
+//! The device executes a command at once, never, or late: at any time until the fence of its path is proved. That
+//! the same histories go wrong without fences is shown too.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,14 @@ use block::{Buffer, Durability, Effort, Operation, Provisioning, Tag};
 use clock::Duration;
 use multipath::{NoPath, PathId, Policy};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use scsi::cdb::operation as op;
 use scsi::port_groups::AccessState;
 use scsi::{Reply, SenseKey, Status};
-use scsi_multipath::{Event, Options};
+use scsi_multipath::{Event, FencePolicy, Managed, Options, Proof};
 
 use crate::device::{BLOCK, BLOCK_LENGTH, Device, refuse, sense};
-use crate::rig::{Fault, Rig};
+use crate::rig::{Fault, Fencing, Rig};
 
 const BLOCKS: u8 = 16;
 const PORTS: u16 = 3;
@@ -65,6 +66,10 @@ enum Step {
         millis: u64,
     },
     Policy(Policy),
+    /// The target executes something of a nexus that is gone.
+    Haunt,
+    /// The oldest fence is proved.
+    Prove,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -92,6 +97,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Hold),
         2 => Just(Step::LetGo),
         4 => (0..5_000u64).prop_map(|millis| Step::Pass { millis }),
+        3 => Just(Step::Haunt),
+        2 => Just(Step::Prove),
         1 => prop_oneof![Just(Policy::Numa), Just(Policy::RoundRobin), Just(Policy::QueueDepth)]
             .prop_map(Step::Policy),
     ];
@@ -101,7 +108,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn fault(kind: u8) -> Fault {
     let attention = |asc, ascq| Fault::Reply(sense(SenseKey::UnitAttention, asc, ascq));
     let status = |status| Fault::Reply(Reply { status, ..Reply::good() });
-    match kind % 24 {
+    match kind % 27 {
         0 | 1 => Fault::LostBefore,
         2 | 3 => Fault::LostAfter,
         4 => Fault::NotSent,
@@ -123,6 +130,7 @@ fn fault(kind: u8) -> Fault {
         20 => Fault::Executed(sense(SenseKey::AbortedCommand, 0x00, 0x00)),
         21 => Fault::Executed(sense(SenseKey::HardwareError, 0x44, 0x00)),
         22 => Fault::Reply(refuse(0x25, 0x00)),
+        24..=26 => Fault::LostLate,
         _ => Fault::Executed(sense(SenseKey::RecoveredError, 0x18, 0x00)),
     }
 }
@@ -165,7 +173,10 @@ impl Model {
                         assert!(bytes.iter().all(|&byte| byte == bytes[0]), "a block is whole");
                         let may_hold = &mut self.blocks[at];
                         assert!(may_hold.contains(&bytes[0]), "block {at}: {} of {may_hold:?}", bytes[0]);
-                        *may_hold = vec![bytes[0]];
+                        // What is late may still change it.
+                        if rig.ghosts.is_empty() {
+                            *may_hold = vec![bytes[0]];
+                        }
                     }
                 }
                 (Operation::Write { .. } | Operation::WriteZeroes { .. }, Ok(())) => {
@@ -189,7 +200,7 @@ struct Chaos {
 }
 
 impl Chaos {
-    fn new() -> Self {
+    fn new(fence: FencePolicy) -> Self {
         let mut device = Device::new(BLOCKS.into(), 1);
         device.limits.transfer_max = 3;
         device.limits.unmap_blocks_max = 2;
@@ -201,7 +212,8 @@ impl Chaos {
             delayed_removal: Duration::from_secs(100_000),
             ..Options::default().head
         };
-        let rig = Rig::with_options(device, PORTS, Options { head, ..Options::default() });
+        let mut rig = Rig::with_options(device, PORTS, Options { head, fence, ..Options::default() });
+        rig.fencing = Fencing::ByHand;
         let path_at = (1..=PORTS).map(|port| (port, PathId(port.into()))).collect();
         Self { rig, model: Model::new(), path_at, next_path: 100 }
     }
@@ -265,8 +277,19 @@ impl Chaos {
             Step::LetGo => self.rig.let_go(),
             Step::Pass { millis } => self.rig.pass(Duration::from_millis(millis)),
             Step::Policy(policy) => self.rig.handle(Event::SetPolicy(policy)),
+            Step::Haunt => self.rig.haunt(),
+            Step::Prove => self.prove_oldest(),
         }
         self.model.catch_up(&mut self.rig);
+    }
+
+    fn prove_oldest(&mut self) {
+        if let Some(path) = self.rig.owed.first().copied() {
+            self.rig.prove(path, Proof::Reinstated);
+        }
+        while !self.rig.functions.is_empty() {
+            self.rig.answer(Managed::Complete);
+        }
     }
 
     fn return_path(&mut self, port: u16) {
@@ -285,6 +308,9 @@ impl Chaos {
         self.rig.device.access.values_mut().for_each(|state| *state = AccessState::Optimized);
         self.rig.let_go();
         (1..=PORTS).for_each(|port| self.return_path(port));
+        while !self.rig.owed.is_empty() {
+            self.prove_oldest();
+        }
         self.rig.pass(Duration::from_secs(300));
         self.model.catch_up(&mut self.rig);
         assert!(self.model.open.is_empty(), "everything ends: {:?}", self.model.open);
@@ -300,15 +326,34 @@ impl Chaos {
     }
 }
 
+fn live_through(steps: Vec<Step>, fence: FencePolicy) {
+    let mut chaos = Chaos::new(fence);
+    for step in steps {
+        chaos.step(step);
+    }
+    chaos.finish();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn every_request_ends_once_and_reads_return_what_was_acknowledged(steps in steps()) {
-        let mut chaos = Chaos::new();
-        for step in steps {
-            chaos.step(step);
-        }
-        chaos.finish();
+        live_through(steps, FencePolicy::Strict);
     }
+}
+
+/// Or else the test above would not see a ghost if there was one.
+#[test]
+fn without_fences_the_same_histories_go_wrong() {
+    let config = ProptestConfig {
+        max_shrink_iters: 0,
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(2_000)
+    };
+    let outcome = TestRunner::new(config).run(&steps(), |steps| {
+        live_through(steps, FencePolicy::Unsafe);
+        Ok(())
+    });
+    assert!(outcome.is_err());
 }

@@ -13,7 +13,6 @@ use scsi::vpd::{
     SerialPage, SupportedPages,
 };
 use scsi::{AdditionalSense, Ascii, Lba, Reply, Residual, Sense, SenseKey};
-use scsi_multipath::Command;
 
 pub(crate) const BLOCK: usize = 512;
 /// The same as a length on the wire.
@@ -67,7 +66,7 @@ impl Device {
     }
 
     /// Executes a command that came in at a port, and fills its buffer if it reads.
-    pub(crate) fn execute(&mut self, port: u16, command: &mut Command) -> Reply {
+    pub(crate) fn execute<C>(&mut self, port: u16, command: &mut scsi::Command<C>) -> Reply {
         let code = command.cdb.operation_code();
         self.log.push((port, code));
         if self.unknown.contains(&code) {
@@ -227,7 +226,7 @@ pub(crate) fn refuse(asc: u8, ascq: u8) -> Reply {
 }
 
 /// Data-In, cut to the room there is.
-pub(crate) fn answer(command: &mut Command, bytes: &[u8]) -> Reply {
+pub(crate) fn answer<C>(command: &mut scsi::Command<C>, bytes: &[u8]) -> Reply {
     let room = command.data_mut();
     let moved = bytes.len().min(room.len());
     room[..moved].copy_from_slice(&bytes[..moved]);

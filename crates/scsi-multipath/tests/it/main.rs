@@ -4,6 +4,7 @@ mod chaos;
 mod device;
 mod dispositions;
 mod failovers;
+mod fences;
 mod identities;
 mod rig;
 mod stories;

@@ -7,8 +7,8 @@ use clock::{Duration, Instant};
 use multipath::{Node, PathId, PathState};
 use scsi::{Ending, Lun, Reply, Status};
 use scsi_multipath::{
-    Action, Command, Contradiction, Disk, Event, Options, Rejection, Report, Summary, Survey, SurveyAction,
-    SurveyError, SurveyEvent, TargetId, Unit,
+    Action, Command, Contradiction, Disk, Event, Function, Managed, Options, Proof, Rejection, Report,
+    Summary, Survey, SurveyAction, SurveyError, SurveyEvent, TargetId, Unit,
 };
 
 use crate::device::Device;
@@ -24,8 +24,21 @@ pub(crate) enum Fault {
     LostAfter,
     /// It is lost before it was executed, and never will be.
     LostBefore,
+    /// It is lost, and the target still has it: see [`Rig::haunt`].
+    LostLate,
     NotSent,
     Aborted,
+    /// The target says that it cannot tell.
+    TargetFailure,
+}
+
+/// Who fences a path when the disk asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fencing {
+    /// The rig, at once: what is late is dropped.
+    AtOnce,
+    /// The story, by [`Rig::prove`].
+    ByHand,
 }
 
 pub(crate) struct Rig {
@@ -43,6 +56,13 @@ pub(crate) struct Rig {
     pub(crate) refused: Vec<(PathId, Contradiction)>,
     pub(crate) geometry: Option<block::Geometry>,
     pub(crate) gone: bool,
+    pub(crate) fencing: Fencing,
+    /// Fences that are asked for and neither proved nor taken back.
+    pub(crate) owed: Vec<PathId>,
+    /// Task management functions that are not answered, in order.
+    pub(crate) functions: VecDeque<(PathId, Function)>,
+    /// Lost commands that can still be executed, with the path that they came by and its port.
+    pub(crate) ghosts: Vec<(PathId, u16, scsi::Command<()>)>,
     next_tag: u64,
 }
 
@@ -68,6 +88,10 @@ impl Rig {
             refused: Vec::new(),
             geometry: None,
             gone: false,
+            fencing: Fencing::AtOnce,
+            owed: Vec::new(),
+            functions: VecDeque::new(),
+            ghosts: Vec::new(),
             next_tag: 0,
         };
         for port in 1..=paths {
@@ -107,7 +131,18 @@ impl Rig {
                         self.execute(path, command);
                     }
                 }
-                Action::Fence { .. } | Action::Unfence { .. } | Action::Manage { .. } => {}
+                Action::Fence { path } if self.fencing == Fencing::AtOnce => {
+                    self.owed.push(path);
+                    self.prove(path, Proof::Reinstated);
+                }
+                Action::Fence { path } => self.owed.push(path),
+                Action::Unfence { path } => self.owed.retain(|owed| *owed != path),
+                Action::Manage { path, function } => {
+                    self.functions.push_back((path, function));
+                    if self.fencing == Fencing::AtOnce {
+                        self.answer(Managed::Complete);
+                    }
+                }
                 Action::Finish(request, completion) => {
                     let before = self.finished.insert(request.tag, (completion, request.buffer));
                     assert!(before.is_none(), "a request finishes once");
@@ -121,6 +156,36 @@ impl Rig {
                     self.gone = true;
                 }
             }
+        }
+    }
+
+    /// The fence of a path is done: nothing that it lost is executed any more.
+    pub(crate) fn prove(&mut self, path: PathId, proof: Proof) {
+        self.owed.retain(|owed| *owed != path);
+        self.ghosts.retain(|(lost_on, ..)| *lost_on != path);
+        self.handle(Event::Fenced { path, proof });
+    }
+
+    /// Ends the oldest task management function. If it is complete, what is out on its path comes back first.
+    pub(crate) fn answer(&mut self, outcome: Managed) {
+        let (path, function) = self.functions.pop_front().expect("a function is out");
+        if outcome == Managed::Complete {
+            let (cleared, rest) =
+                core::mem::take(&mut self.held).into_iter().partition(|(held_on, _)| *held_on == path);
+            self.held = rest;
+            let cleared: VecDeque<(PathId, Command)> = cleared;
+            for (_, command) in cleared {
+                self.disk.handle(self.now, Event::Ended(command, Ending::Cleared));
+            }
+        }
+        self.handle(Event::Managed { path, function, outcome });
+    }
+
+    /// The target executes the oldest command that it still has of a lost nexus.
+    pub(crate) fn haunt(&mut self) {
+        if !self.ghosts.is_empty() {
+            let (_, port, mut command) = self.ghosts.remove(0);
+            self.device.execute(port, &mut command);
         }
     }
 
@@ -139,8 +204,13 @@ impl Rig {
                 Ending::Lost
             }
             Some(Fault::LostBefore) => Ending::Lost,
+            Some(Fault::LostLate) => {
+                self.ghosts.push((path, port, copy(&command)));
+                Ending::Lost
+            }
             Some(Fault::NotSent) => Ending::NotSent,
             Some(Fault::Aborted) => Ending::Aborted,
+            Some(Fault::TargetFailure) => Ending::TargetFailure,
         };
         self.disk.handle(self.now, Event::Ended(command, ending));
     }
@@ -256,6 +326,17 @@ impl Rig {
 
     pub(crate) fn reported(&self, text: &str) -> bool {
         self.reports.iter().any(|report| report.to_string().contains(text))
+    }
+}
+
+fn copy(command: &Command) -> scsi::Command<()> {
+    scsi::Command {
+        id: command.id,
+        cdb: command.cdb,
+        attribute: command.attribute,
+        transfer: command.transfer,
+        buffer: Buffer::from(command.buffer.to_vec()),
+        context: (),
     }
 }
 

@@ -1,52 +1,37 @@
-//! The initiator's side: sessions, disks and NBD servers, wired as a shard of the engine wires them, in virtual time.
-//!
-//! This is the engine's wiring once more, because sockets and epoll cannot be simulated. What is wired is the same:
-//! every decision is taken by machines that the engine drives too.
+//! The initiator's side: the host that the engine drives too, its connections, and NBD servers, in virtual time.
 
-mod disks;
-mod nexus;
 mod servers;
-mod survey;
+mod sessions;
+mod watch;
 
 use std::collections::BTreeMap;
 
-use clock::{Duration, Instant};
-use multipath::{PathId, Registry};
-use scsi::Lun;
-use scsi_multipath::Name;
+use ::host::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, PortalConfig};
+use ::host::{Action, DiskIndex, Event, NexusIndex, Options};
+use multipath::{PathId, PathState};
+use scsi::{CommandId, Lun};
+use scsi_multipath::{Disk, FencePolicy, Sharing};
 
-use crate::link::{ConnectionId, Door};
+use crate::check::Epoch;
+use crate::link::ConnectionId;
+use crate::log::Part;
 use crate::plan::Plan;
 use crate::scene::{Scene, Source};
-use disks::{Disks, Path};
-use nexus::Nexus;
+use crate::target::{TARGET_NAME, portal_address};
 use servers::Server;
+use sessions::Connection;
 
-/// What the engine would read from its configuration.
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    digests: bool,
-    initial_r2t: bool,
-    command_timeout: Duration,
-    head: HeadSettings,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct HeadSettings {
-    policy: multipath::Policy,
-    no_path: multipath::NoPath,
-    delayed_removal: Duration,
-}
+const INITIATOR_NAME: &str = "iqn.2026-01.example:host";
 
 #[derive(Debug)]
 pub(crate) struct Host {
-    settings: Settings,
-    nexuses: Vec<Nexus>,
-    disks: Disks,
-    paths: BTreeMap<PathId, Path>,
-    path_ids: u32,
+    machine: ::host::Host,
+    /// By the nexuses that they are of; those are numbered as the ports are.
+    connections: Vec<Option<Connection>>,
     /// What the logical unit at a LUN is exported as.
     names: BTreeMap<Lun, String>,
+    /// Commands out, with the access epoch that they were sent in.
+    in_flight: BTreeMap<(PathId, CommandId), Epoch>,
     servers: BTreeMap<ConnectionId, Server>,
     /// NBD clients wait in the listen backlog until discovery is over.
     is_serving: bool,
@@ -61,23 +46,13 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let nexuses = (0..plan.ports()).map(|port| Nexus::new(plan.seed, port)).collect();
+        let mut machine = ::host::Host::new(options(plan));
+        machine.set_trace(true);
         Self {
-            settings: Settings {
-                digests: plan.digests,
-                initial_r2t: plan.initial_r2t,
-                command_timeout: plan.command_timeout,
-                head: HeadSettings {
-                    policy: plan.policy,
-                    no_path: plan.no_path,
-                    delayed_removal: plan.delayed_removal,
-                },
-            },
-            nexuses,
-            disks: Disks { registry: Registry::<Name, _>::new() },
-            paths: BTreeMap::new(),
-            path_ids: 0,
+            machine,
+            connections: (0..plan.ports()).map(|_| None).collect(),
             names: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             servers: BTreeMap::new(),
             is_serving: false,
             backlog: Vec::new(),
@@ -88,33 +63,54 @@ impl Host {
     }
 
     pub(crate) fn start(&mut self, scene: &mut Scene) {
-        for index in 0..self.nexuses.len() {
-            self.connect(scene, u32::try_from(index).expect("there are few ports"));
-        }
+        self.tell(scene, Event::Start);
     }
 
-    /// Something came for the near end of an iSCSI connection, or it may send again.
-    pub(crate) fn wake_nexus(&mut self, scene: &mut Scene, id: ConnectionId) {
-        match scene.network.owner(id) {
-            Some(index) if scene.network.door(id) != Some(Door::Export) => self.read_nexus(scene, index, id),
-            _ => {}
-        }
+    fn tell(&mut self, scene: &mut Scene, event: Event) {
+        self.machine.handle(scene.now, event);
+        scene.touched.add(Source::Host);
     }
 
     /// What a touched machine has to say.
     pub(crate) fn drain(&mut self, scene: &mut Scene, source: Source) {
         match source {
-            Source::Nexus(index) => self.drain_nexus(scene, index),
-            Source::Disk(index) => self.drain_disk(scene, index),
+            Source::Host => {
+                while let Some(action) = self.machine.poll_action() {
+                    self.take_action(scene, action);
+                }
+            }
             Source::Server(id) => self.drain_server(scene, id),
             _ => {}
         }
     }
 
+    fn take_action(&mut self, scene: &mut Scene, action: Action) {
+        match action {
+            Action::Connect { nexus, address } => self.connect(scene, nexus, address),
+            Action::Disconnect { nexus, .. } => self.disconnect(scene, nexus),
+            Action::Flush { nexus } => scene.dirty.add(Source::Nexus(nexus.0)),
+            Action::Complete(request, completion) => self.complete(scene, request, completion),
+            Action::Ready { disk, .. } => self.name_units(disk),
+            Action::Resized { disk, geometry } => {
+                scene.note(Part::Disk, [6, disk.0.into(), geometry.size], || {
+                    format!("disk {}: {geometry:?}", disk.0)
+                });
+                self.resize_servers(scene, disk, geometry);
+            }
+            Action::Gone { disk } => {
+                scene.note(Part::Disk, [3, disk.0.into(), 0], || format!("disk {} is gone", disk.0));
+                self.detach_servers(scene, disk.0);
+            }
+            Action::Notice(notice) => scene.note(Part::Nexus, [6, 0, 0], || notice.text),
+            Action::Trace(trace) => self.watch(scene, trace),
+            Action::Ended { .. } => {}
+        }
+    }
+
     pub(crate) fn flush(&mut self, scene: &mut Scene, source: Source) {
         match source {
-            Source::Nexus(index) => self.flush_nexus(scene, index),
-            Source::Disk(index) => self.arm_disk(scene, index),
+            Source::Host => scene.timers.arm(Source::Host, self.machine.poll_timeout()),
+            Source::Nexus(index) => self.flush_nexus(scene, NexusIndex(index)),
             Source::Server(id) => self.flush_server(scene, id),
             _ => {}
         }
@@ -122,21 +118,28 @@ impl Host {
 
     pub(crate) fn expire(&mut self, scene: &mut Scene, source: Source) {
         match source {
-            Source::Nexus(index) => self.expire_nexus(scene, index),
-            Source::Disk(index) => self.tell_disk(scene, index, scsi_multipath::Event::Timeout),
+            Source::Host => self.tell(scene, Event::Timeout),
             Source::Server(id) => self.expire_server(scene, id),
             _ => {}
         }
     }
 
-    /// Clients are let in once every portal was tried, as long as there is a disk to serve.
+    /// Clients are let in once there is something for each of them.
     pub(crate) fn settle(&mut self, scene: &mut Scene, units: usize) {
-        if !self.is_serving && self.disks.ready() >= units {
+        if !self.is_serving && self.machine.disks_ready() >= units {
             self.is_serving = true;
             for id in std::mem::take(&mut self.backlog) {
                 self.welcome(scene, id);
             }
         }
+    }
+
+    fn name_units(&mut self, disk: DiskIndex) {
+        let Some(view) = self.machine.disk(disk) else { return };
+        let paths = view.disk.into_iter().flat_map(Disk::paths);
+        let luns = paths.filter_map(|path| self.machine.path(path.status.id)).map(|path| path.lun);
+        let name = view.identity.to_string();
+        self.names.extend(luns.map(|lun| (lun, name.clone())));
     }
 
     /// What a unit is exported as, once it was found.
@@ -145,16 +148,20 @@ impl Host {
         self.names.get(&lun).cloned()
     }
 
+    /// The connection to a port, if it carries commands.
     pub(crate) fn is_up(&self, port: usize) -> Option<ConnectionId> {
-        self.nexuses.get(port).and_then(Nexus::up)
+        let index = NexusIndex(u32::try_from(port).ok()?);
+        let is_up = self.machine.nexus(index).is_some_and(|nexus| nexus.is_up);
+        self.connections.get(port)?.as_ref().filter(|_| is_up).map(|connection| connection.id)
     }
 
     /// What keeps the world from being at its best: for the checker of liveness.
     pub(crate) fn waits_for(&self, units: usize) -> Vec<String> {
-        let down = self.nexuses.iter().filter(|nexus| nexus.up().is_none());
+        let down = self.machine.nexuses().enumerate().filter(|(_, nexus)| !nexus.is_up);
         let mut waiting: Vec<String> =
-            down.map(|nexus| format!("port {} is {}", nexus.port, nexus.state())).collect();
-        let usable = self.disks.usable();
+            down.map(|(port, nexus)| format!("port {port} is {}", nexus.state)).collect();
+        let is_usable = |disk: &Disk| disk.paths().any(|it| matches!(it.status.state, PathState::Usable(_)));
+        let usable = self.machine.disks().filter_map(|view| view.disk).filter(|disk| is_usable(disk)).count();
         if usable < units {
             waiting.push(format!("{usable} of {units} disks can be used"));
         }
@@ -162,25 +169,40 @@ impl Host {
     }
 }
 
-/// Doubling pauses with jitter, as in the engine.
-#[derive(Debug)]
-struct Backoff {
-    failures: u32,
-}
-
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_LONGEST: Duration = Duration::from_secs(5);
-
-impl Backoff {
-    fn pause(&mut self, scene: &mut Scene) -> Duration {
-        let doubled = BACKOFF_FIRST.saturating_mul(1 << self.failures.min(10));
-        let whole = doubled.min(BACKOFF_LONGEST).as_nanos();
-        self.failures = self.failures.saturating_add(1);
-        Duration::from_nanos(whole / 2 + scene.random.below(whole / 2))
+/// What the engine would make of its configuration.
+fn options(plan: &Plan) -> Options {
+    let portal = |port| PortalConfig::Target {
+        portal: portal_address(port),
+        target_name: TARGET_NAME.to_owned(),
+        lun: None,
+    };
+    let usual = iscsi::initiator::Options::new(
+        INITIATOR_NAME.parse().expect("the name is an iSCSI name"),
+        iscsi::pdu::Isid([0; 6]),
+        iscsi::initiator::Kind::Discovery,
+    );
+    Options {
+        initiator: Initiator {
+            name: INITIATOR_NAME.to_owned(),
+            chap: None,
+            digests: if plan.digests { Digests::HeaderAndData } else { Digests::None },
+            login_timeout: usual.login_timeout,
+            nop_interval: usual.nop_interval.unwrap_or(usual.nop_timeout),
+            nop_timeout: usual.nop_timeout,
+            command_timeout: plan.command_timeout,
+            early_data: if plan.initial_r2t { EarlyData::Off } else { EarlyData::On },
+        },
+        portals: (0..plan.ports()).map(portal).collect(),
+        disks: DiskConfig {
+            policy: plan.policy,
+            no_path: plan.no_path,
+            delayed_removal: plan.delayed_removal,
+            layer: Layer::Multipath,
+            sharing: Sharing::default(),
+            fence: FencePolicy::default(),
+        },
+        filter: Filter::default(),
+        salt: plan.seed.to_be_bytes().to_vec(),
+        seed: plan.seed,
     }
-}
-
-/// The end of a wait, as a source is armed with it.
-fn earliest(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
-    deadlines.into_iter().flatten().min()
 }

@@ -2,6 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 
+use ::host::{DiskIndex, Event};
 use block::{Completion, Geometry, Request};
 use clock::Instant;
 
@@ -64,13 +65,22 @@ impl Host {
     }
 
     pub(super) fn welcome(&mut self, scene: &mut Scene, id: ConnectionId) {
-        let (exports, offered): (Vec<u32>, Vec<nbd::Export>) = self.disks.exports().unzip();
+        let (exports, offered): (Vec<u32>, Vec<nbd::Export>) = self.exports().unzip();
         let mut session = nbd::Session::new(id.0, offered);
         // It learns what time it is, and so how long the negotiation may take.
         session.handle(scene.now, nbd::Event::Timeout);
         self.servers.insert(id, Server { session, exports, attached: None, is_closed: false });
         scene.network.accept(scene.now, id);
         scene.touched.add(Source::Server(id));
+    }
+
+    /// Disk number and export, the first found first.
+    fn exports(&self) -> impl Iterator<Item = (u32, nbd::Export)> {
+        self.machine.disks().filter_map(|view| {
+            let (name, geometry) = (view.identity.to_string(), view.geometry?);
+            let export = nbd::Export { name, description: String::new(), geometry, multi_conn: true };
+            Some((view.index.0, export))
+        })
     }
 
     fn close_server(&mut self, scene: &mut Scene, id: ConnectionId) {
@@ -118,7 +128,7 @@ impl Host {
 
     fn submit(&mut self, scene: &mut Scene, id: ConnectionId, request: Request) {
         match self.servers.get(&id).and_then(|server| server.attached) {
-            Some(disk) => self.submit_to_disk(scene, disk, request),
+            Some(disk) => self.tell(scene, Event::Block { disk: DiskIndex(disk), request }),
             None => self.complete(scene, request, Err(block::Error::Shutdown)),
         }
     }
@@ -159,10 +169,11 @@ impl Host {
         }
     }
 
-    pub(super) fn resize_servers(&mut self, scene: &mut Scene, disk: u32, name: &str, geometry: Geometry) {
+    pub(super) fn resize_servers(&mut self, scene: &mut Scene, disk: DiskIndex, geometry: Geometry) {
+        let Some(name) = self.machine.disk(disk).map(|view| view.identity.to_string()) else { return };
         for (id, server) in &mut self.servers {
-            if server.exports.contains(&disk) {
-                let event = nbd::Event::Resized { export: name.to_owned(), geometry };
+            if server.exports.contains(&disk.0) {
+                let event = nbd::Event::Resized { export: name.clone(), geometry };
                 server.session.handle(scene.now, event);
                 scene.touched.add(Source::Server(*id));
             }

@@ -82,11 +82,8 @@ fn an_export_that_a_server_listens_on_is_refused_and_goes_on() {
     let mut first = room.serve(&[&array.url(0)]);
     let other = text(&room.path("other.sock"));
     let export = room.export();
-    Process::start(&["run", "--export", &export, "--control", &other, &array.url(1)]).fails(&[
-        "disk.sock",
-        "in use by another server",
-        "--export",
-    ]);
+    Process::start(&["run", "--export", &export, "--control", &other, "--state", "none", &array.url(1)])
+        .fails(&["disk.sock", "in use by another server", "--export"]);
     assert_eq!(room.client("").export().size, 1 << 20);
     first.stop();
 }
@@ -107,11 +104,9 @@ fn a_file_that_is_not_a_socket_is_never_removed() {
     let precious = room.file("disk.sock", "precious");
     room.run(&["--target", &nobody()]).fails(&["disk.sock", "not a socket", "--export"]);
     let export = format!("nbd+unix://{precious}2");
-    Process::start(&["run", "--export", &export, "--control", &precious, "--target", &nobody()]).fails(&[
-        "disk.sock",
-        "not a socket",
-        "--control",
-    ]);
+    let arguments =
+        ["run", "--export", &export, "--control", &precious, "--state", "none", "--target", &nobody()];
+    Process::start(&arguments).fails(&["disk.sock", "not a socket", "--control"]);
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
     assert!(!room.path("disk.sock2").exists(), "the export goes with the program");
 }
@@ -121,11 +116,9 @@ fn a_port_in_use_is_refused() {
     let (room, taken) = (Room::new(), TcpListener::bind("127.0.0.1:0").unwrap());
     let address = taken.local_addr().unwrap().to_string();
     let (export, control) = (format!("nbd://{address}"), room.control());
-    Process::start(&["run", "--export", &export, "--control", &control, "--target", &nobody()]).fails(&[
-        &address,
-        "in use",
-        "choose another port",
-    ]);
+    let arguments =
+        ["run", "--export", &export, "--control", &control, "--state", "none", "--target", &nobody()];
+    Process::start(&arguments).fails(&[&address, "in use", "choose another port"]);
     Process::start(&["array", "--portals", &address]).fails(&[&address, "in use"]);
 }
 

@@ -47,10 +47,13 @@ impl Room {
         text(&self.path("control.sock"))
     }
 
-    /// `smpath run` with an export and a control socket in this room.
+    /// `smpath run` with an export, a control socket and a state folder in this room.
     pub(crate) fn run(&self, arguments: &[&str]) -> Process {
-        let (export, control) = (self.export(), self.control());
+        let (export, control, state) = (self.export(), self.control(), text(&self.path("state")));
         let mut all = vec!["run", "--export", &export, "--control", &control];
+        if !arguments.contains(&"--state") {
+            all.extend(["--state", &state]);
+        }
         all.extend_from_slice(arguments);
         Process::start(&all)
     }

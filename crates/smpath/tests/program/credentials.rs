@@ -54,7 +54,7 @@ fn the_environment_may_hold_the_credentials_and_half_of_them_is_refused() {
     let room = Room::new();
     let array = array(&room);
     let (url, export, control) = (array.url(0), room.export(), room.control());
-    let arguments = ["run", "--export", &export, "--control", &control, &url];
+    let arguments = ["run", "--export", &export, "--control", &control, "--state", "none", &url];
     let name = ("SMPATH_CHAP_NAME", "host");
     let secret = ("SMPATH_CHAP_SECRET", "our-secret-of-20-bytes");
     let mut run = Process::start_with(&arguments, &[name, secret]);

@@ -3,7 +3,7 @@
 use block::Durability;
 use serde_json::Value;
 
-use crate::common::{Array, Room, TARGET, ask, text};
+use crate::common::{Array, Process, Room, TARGET, ask, text};
 
 #[test]
 fn what_was_written_is_there_after_a_restart_of_everything() {
@@ -65,7 +65,20 @@ fn tables_keep_their_columns() {
     assert_eq!(paths.matches(" optimized ").count(), 2, "{paths}");
     let show = ask(&["show", "--control", &control]);
     assert!(show.contains("2 of 2 usable"), "{show}");
+    assert!(show.contains("0 open, 0 proved, 0 waived") && show.contains("held writes  0"), "{show}");
     let all: Value = serde_json::from_str(&ask(&["paths", "--json", "--control", &control])).unwrap();
     assert_eq!(all["disks"].as_array().unwrap().len(), 1);
+    run.stop();
+}
+
+#[test]
+fn a_waiver_names_a_disk_and_does_nothing_without_an_open_fence() {
+    let (array, room) = (Array::start(&["--lu", "size=1M,id=1"]), Room::new());
+    let mut run = room.serve(&["--target", &array.portal(0)]);
+    let control = room.control();
+    let said = ask(&["waive", "naa.", "--control", &control]);
+    assert!(said.starts_with("no fence of naa.") && said.ends_with("is open: nothing waits\n"), "{said}");
+    Process::start(&["waive", "eui.1", "--control", &control]).fails(&["no disk eui.1", "smpath list"]);
+    Process::start(&["waive"]).fails(&["required arguments"]);
     run.stop();
 }

@@ -20,7 +20,45 @@ fn wrong_values_are_refused_with_their_key() {
     refused("targets = [\"10.0.0.1\"]\nlogin-timeout = \"0s\"\n", &["login-timeout", "zero"]);
     refused("targets = [\"10.0.0.1\"]\nno-path = \"never\"\n", &["no-path", "'never'"]);
     refused("targets = [\"ftp://10.0.0.1\"]\n", &["targets", "ftp://"]);
+    for (line, words) in [
+        ("fence = \"soon\"", ["fence: 'soon' is not bounded", "strict or unsafe"]),
+        ("fence = \"bounded:0s\"", ["fence: ", "waits for no time"]),
+        ("fence = \"strict:30s\"", ["fence: 'strict:30s'", "bounded:45s"]),
+        ("sharing = \"both\"", ["sharing: 'both'", "exclusive or shared"]),
+        ("early-data = \"maybe\"", ["early-data: 'maybe'", "on or off"]),
+        ("state = \"\"", ["state: a folder is expected", "none"]),
+    ] {
+        let room = Room::new();
+        let content = format!("targets = [\"10.0.0.1\"]\n{line}\n");
+        let config = room.file("smpath.toml", &content);
+        let export = room.export();
+        Process::start(&["run", "--config", &config, "--export", &export]).fails(&words);
+    }
     refused("", &["no target", "--target"]);
+}
+
+#[test]
+fn wrong_options_are_refused_with_what_is_expected() {
+    for (option, value, words) in [
+        ("--fence", "none", "'none' is not bounded, bounded:TIME"),
+        ("--fence", "bounded:soon", "such as bounded:45s"),
+        ("--sharing", "no", "'no' is not exclusive or shared"),
+        ("--early-data", "yes", "'yes' is not on or off"),
+        ("--state", "", "a folder is expected"),
+    ] {
+        Process::start(&["run", option, value]).fails(&[option, words]);
+    }
+}
+
+#[test]
+fn an_unsafe_fence_is_warned_of_and_no_other_one() {
+    let words = "warning: fence = unsafe: when a path is lost, an old write can overwrite newer data";
+    for (fence, warned) in [("unsafe", true), ("bounded:45s", false), ("strict", false)] {
+        let room = Room::new();
+        let mut run = room.run(&["--fence", fence, "--target", &nobody()]);
+        run.end();
+        assert_eq!(run.said.contains(words), warned, "{fence}:\n{}", run.said);
+    }
 }
 
 #[test]
@@ -41,8 +79,8 @@ fn options_override_the_file() {
     let config = room.file("smpath.toml", &content);
     let export = room.export();
     let url = array.url(0);
-    let mut run =
-        Process::start(&["run", "--config", &config, "--policy", "round-robin", "--export", &export, &url]);
+    let overrides = ["--policy", "round-robin", "--export", &export, "--state", "none"];
+    let mut run = Process::start(&[&["run", "--config", &config, &url][..], &overrides].concat());
     run.line("serving ");
     assert!(!room.path("other.sock").exists());
     assert!(ask(&["list", "--control", &room.control()]).contains("round-robin"));

@@ -50,6 +50,70 @@ fn a_lost_connection_tells_what_was_never_sent_from_what_may_have_been() {
     assert_eq!(story.session.poll_timeout(), None);
 }
 
+/// What the target answers to a session that offers no early data.
+const NO_EARLY_DATA: &str = "InitialR2T=Yes,ImmediateData=No,MaxBurstLength=1024";
+
+#[test]
+fn a_write_that_was_never_asked_for_its_data_was_not_executed() {
+    let mut story = Story::logged_in(options(), NO_EARLY_DATA);
+    story.start(1, to_device(4096), vec![7; 4096]);
+    // What needs no data to be executed is in doubt all the same.
+    story.read(2, 512);
+    story.start(3, Transfer::None, vec![]);
+    story.start(4, to_device(0), vec![]);
+    story.handle(Event::Closed);
+    assert_eq!(
+        story.endings(),
+        [(1, Ending::NotSent), (2, Ending::Lost), (3, Ending::Lost), (4, Ending::Lost)]
+    );
+}
+
+#[test]
+fn a_write_is_in_doubt_from_the_first_byte_behind_its_r2t() {
+    for (bytes, ending) in [(0, Ending::NotSent), (1, Ending::Lost)] {
+        let mut story = Story::logged_in(options(), NO_EARLY_DATA);
+        let tag = story.start(1, to_device(4096), vec![7; 4096]);
+        // The answer to the R2T is queued, and as much of it leaves.
+        story.r2t(tag, 0, 0, 1024);
+        story.handle(Event::Sent(bytes));
+        story.handle(Event::Closed);
+        assert_eq!(story.endings(), [(1, ending)]);
+    }
+}
+
+#[test]
+fn a_write_between_two_bursts_is_in_doubt() {
+    let mut story = Story::logged_in(options(), NO_EARLY_DATA);
+    let tag = story.start(1, to_device(4096), vec![7; 4096]);
+    story.r2t(tag, 0, 0, 1024);
+    story.sent();
+    story.handle(Event::Closed);
+    assert_eq!(story.endings(), [(1, Ending::Lost)]);
+}
+
+#[test]
+fn a_slot_does_not_remember_the_data_of_the_command_before() {
+    let mut story = Story::logged_in(Options { commands_max: 1, ..options() }, NO_EARLY_DATA);
+    let tag = story.start(1, to_device(512), vec![7; 512]);
+    story.r2t(tag, 0, 0, 512);
+    story.sent();
+    story.good(tag);
+    assert_eq!(story.endings(), [(1, good())]);
+    story.start(2, to_device(512), vec![7; 512]);
+    story.handle(Event::Closed);
+    assert_eq!(story.endings(), [(2, Ending::NotSent)]);
+}
+
+#[test]
+fn early_data_put_a_write_in_doubt_with_its_first_byte() {
+    for answers in ["ImmediateData=Yes,InitialR2T=Yes", "ImmediateData=No,InitialR2T=No"] {
+        let mut story = Story::logged_in(options(), answers);
+        story.start(1, to_device(4096), vec![7; 4096]);
+        story.handle(Event::Closed);
+        assert_eq!(story.endings(), [(1, Ending::Lost)], "{answers}");
+    }
+}
+
 #[test]
 fn a_lost_status_ends_the_session() {
     let mut story = Story::logged_in(options(), "");
@@ -103,7 +167,8 @@ fn a_target_that_asks_for_too_much_is_left() {
         let tag = story.start(1, to_device(4096), vec![0; 4096]);
         story.r2t(tag, r2t_sn, offset, length);
         assert_eq!(story.over(), Some(&Reason::Misbehaved(misbehaviour)));
-        assert_eq!(story.endings(), [(1, Ending::Lost)]);
+        // It got none of the data.
+        assert_eq!(story.endings(), [(1, Ending::NotSent)]);
     }
 }
 
@@ -257,7 +322,7 @@ fn a_logical_unit_reset_ends_what_was_sent_before_it() {
     assert_eq!(asked[0].function, TaskManagementFunction::LogicalUnitReset);
     let after = story.read(2, 4);
     answer(&mut story, &asked[0], Code::Complete);
-    assert_eq!(story.endings(), [(1, Ending::Aborted)]);
+    assert_eq!(story.endings(), [(1, Ending::Cleared)]);
     let [Action::TaskManagementEnded { id: 9, response }] = story.happened[..] else { panic!() };
     assert_eq!(response, TaskManagementEnding::Answered(Code::Complete));
     story.data_in(after, 0, 0, &[1; 4], true);

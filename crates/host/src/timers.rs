@@ -1,28 +1,33 @@
 //! When to wake which machine.
 
-use std::collections::BTreeSet;
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet};
 
-use clock::{Duration, Instant};
+use clock::Instant;
 
 /// One deadline for each source, found in order.
 ///
 /// A deadline that moves later is not moved here: the source is woken at the earlier time, has nothing to do,
 /// and is armed anew. So a session that pushes its keepalive back with every byte costs nothing.
 #[derive(Debug)]
-pub(crate) struct Timers<S> {
+pub struct Timers<S> {
     order: BTreeSet<(Instant, S)>,
-    armed: HashMap<S, Instant>,
+    armed: BTreeMap<S, Instant>,
 }
 
-impl<S: Copy + Ord + Hash> Timers<S> {
-    pub(crate) fn new() -> Self {
-        Self { order: BTreeSet::new(), armed: HashMap::new() }
+impl<S: Copy + Ord> Default for Timers<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Copy + Ord> Timers<S> {
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { order: BTreeSet::new(), armed: BTreeMap::new() }
     }
 
     /// Wakes `source` at `deadline` or earlier.
-    pub(crate) fn arm(&mut self, source: S, deadline: Option<Instant>) {
+    pub fn arm(&mut self, source: S, deadline: Option<Instant>) {
         let Some(deadline) = deadline else { return };
         match self.armed.get(&source) {
             Some(armed) if *armed <= deadline => return,
@@ -36,7 +41,7 @@ impl<S: Copy + Ord + Hash> Timers<S> {
     }
 
     /// The next source whose time has come.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<S> {
+    pub fn pop(&mut self, now: Instant) -> Option<S> {
         let &(deadline, source) = self.order.first()?;
         if deadline > now {
             return None;
@@ -46,12 +51,14 @@ impl<S: Copy + Ord + Hash> Timers<S> {
         Some(source)
     }
 
-    /// How long to sleep; none if nothing is armed.
-    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
-        self.order.first().map(|(deadline, _)| deadline.since(now))
+    /// When the first source is due; none if nothing is armed.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.order.first().map(|(deadline, _)| *deadline)
     }
 
-    pub(crate) fn forget(&mut self, source: S) {
+    /// Does not wake `source` any more.
+    pub fn forget(&mut self, source: S) {
         if let Some(deadline) = self.armed.remove(&source) {
             self.order.remove(&(deadline, source));
         }
@@ -72,7 +79,7 @@ mod tests {
         timers.arm('a', Some(at(20)));
         timers.arm('a', Some(at(10)));
         timers.arm('a', Some(at(30)));
-        assert_eq!(timers.wait(at(4)), Some(Duration::from_nanos(6)));
+        assert_eq!(timers.next(), Some(at(10)));
         assert_eq!((timers.pop(at(9)), timers.pop(at(10)), timers.pop(at(50))), (None, Some('a'), None));
     }
 

@@ -1,13 +1,13 @@
-//! From the shard's configuration to the options of one session.
+//! From the host's configuration to the options of one session.
 
-use iscsi::chap::{CHALLENGE_LENGTH, Challenge, Credentials, Secret};
+use iscsi::chap::{Challenge, Credentials, Secret};
 use iscsi::initiator::{Chap, Kind, LoginError, Mutual, Options};
 use iscsi::name::Name;
 use iscsi::negotiation::{DigestPolicy, Offers};
 use iscsi::pdu::{Isid, LoginStatus};
 
-use super::nexus::Purpose;
-use crate::config::{ChapConfig, Digests, EarlyData, InitiatorConfig};
+use crate::config::{ChapConfig, Digests, EarlyData, Initiator};
+use crate::nexus::Purpose;
 
 /// The longest data segment that we take: one PDU for the largest read that is common, so that its header costs
 /// nothing; it bounds nothing of ours, as data goes straight into the request's buffer.
@@ -15,14 +15,15 @@ const DATA_SEGMENT_MAX: u32 = 1 << 20;
 /// Sequences as long as targets allow: each one costs a round trip.
 const BURST_MAX: u32 = 1 << 20;
 
-/// What a session of this shard is to be.
+/// What a session of this host is to be. Mutual CHAP needs a challenge.
 ///
 /// # Errors
 /// A line that says whose name or secret is wrong.
-pub(super) fn session_options(
-    initiator: &InitiatorConfig,
+pub(crate) fn session_options(
+    initiator: &Initiator,
     purpose: &Purpose,
     isid: [u8; 6],
+    challenge: Option<Challenge>,
 ) -> Result<Options, String> {
     let name = |text: &str, whose: &str| {
         text.parse::<Name>()
@@ -33,17 +34,17 @@ pub(super) fn session_options(
         Purpose::Target { name: target, .. } => Kind::Normal { target_name: name(target, "target")? },
     };
     let mut options = Options::new(name(&initiator.name, "initiator")?, Isid(isid), kind);
-    options.chap = initiator.chap.as_ref().map(chap).transpose()?;
+    options.chap = initiator.chap.as_ref().map(|config| chap(config, challenge)).transpose()?;
     options.offers = offers(initiator.digests, initiator.early_data);
-    options.nop_interval = Some(initiator.nop_interval.into());
-    options.nop_timeout = initiator.nop_timeout.into();
-    options.login_timeout = initiator.login_timeout.into();
-    options.command_timeout = initiator.command_timeout.into();
+    options.nop_interval = Some(initiator.nop_interval);
+    options.nop_timeout = initiator.nop_timeout;
+    options.login_timeout = initiator.login_timeout;
+    options.command_timeout = initiator.command_timeout;
     Ok(options)
 }
 
 /// What whoever started us can do about a failed login; empty where the error says it already.
-pub(super) const fn login_advice(error: &LoginError) -> &'static str {
+pub(crate) const fn login_advice(error: &LoginError) -> &'static str {
     match error {
         LoginError::NotIscsi { .. } => "; check address and port",
         LoginError::Closed | LoginError::Timeout => "; check that this is the address of an iSCSI portal",
@@ -71,25 +72,18 @@ fn offers(digests: Digests, early_data: EarlyData) -> Offers {
     }
 }
 
-fn chap(config: &ChapConfig) -> Result<Chap, String> {
+fn chap(config: &ChapConfig, challenge: Option<Challenge>) -> Result<Chap, String> {
     let secret =
         |bytes: &[u8]| Secret::new(bytes).map_err(|error| format!("the CHAP secret is not usable: {error}"));
     let mutual = match &config.mutual {
         None => None,
         Some((name, bytes)) => Some(Mutual {
             credentials: Credentials { name: name.clone(), secret: secret(bytes)? },
-            challenge: fresh_challenge()?,
+            challenge: challenge.ok_or("no challenge was drawn for the target to prove itself")?,
         }),
     };
     Ok(Chap {
         credentials: Credentials { name: config.name.clone(), secret: secret(&config.secret)? },
         mutual,
     })
-}
-
-fn fresh_challenge() -> Result<Challenge, String> {
-    let mut bytes = [0; CHALLENGE_LENGTH + 1];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;
-    let [identifier, bytes @ ..] = bytes;
-    Ok(Challenge { identifier, bytes })
 }

@@ -3,7 +3,15 @@
 //! A process that comes after this one has to fence them before it writes. So a record is stored before its nexus is
 //! used, and dropped only after a clean end.
 
+mod codec;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
+
+pub use codec::{
+    FILE_LENGTH_MAX, FORMAT, IDENTITY_LENGTH_MAX, NAME_LENGTH_MAX, NEXUSES_MAX, StateError, UNITS_MAX,
+};
 
 /// Everything that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,13 +5,13 @@ use scsi_multipath::{Action, Direct, Disk, Event};
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) enum Device {
+pub(crate) enum Device {
     Disk(Box<Disk>),
     Direct(Direct),
 }
 
 impl Device {
-    pub(super) fn handle(&mut self, now: Instant, event: Event) {
+    pub(crate) fn handle(&mut self, now: Instant, event: Event) {
         match (self, event) {
             (Self::Disk(disk), event) => disk.handle(now, event),
             (Self::Direct(direct), Event::Block(request, _)) => direct.submit(request),
@@ -23,14 +23,14 @@ impl Device {
         }
     }
 
-    pub(super) fn poll_action(&mut self) -> Option<Action> {
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
         match self {
             Self::Disk(disk) => disk.poll_action(),
             Self::Direct(direct) => direct.poll_action(),
         }
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Disk(disk) => disk.poll_timeout(),
             Self::Direct(_) => None,
@@ -38,7 +38,7 @@ impl Device {
     }
 
     /// The disk, if it is one.
-    pub(super) fn disk(&self) -> Option<&Disk> {
+    pub(crate) fn disk(&self) -> Option<&Disk> {
         match self {
             Self::Disk(disk) => Some(disk),
             Self::Direct(_) => None,

@@ -1,0 +1,456 @@
+//! The disks of a host and the paths that lead to them.
+
+use std::collections::VecDeque;
+
+use block::{Geometry, Request};
+use clock::Instant;
+use hdrhistogram::Histogram;
+use multipath::{HeadIndex, Node, PathId, Policy, Registry};
+use scsi::{CommandId, Ending, Lun};
+use scsi_multipath::{Command, Contradiction, Direct, Disk, Event, Issuer, Name, Report, Unit};
+
+use crate::agenda::Source;
+use crate::config::{DiskConfig, Layer};
+use crate::device::Device;
+use crate::event::{Action, DiskIndex, NoticeKind, Severity, Trace};
+use crate::host::Host;
+
+/// Latencies are kept from 1 µs to 1 minute with two digits: about 13 KiB a path.
+const LATENCY_MAX_US: u64 = 60_000_000;
+
+/// One disk, and what its exports have to know of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) device: Device,
+    pub(crate) facts: Facts,
+    /// Known once the first path joined.
+    pub(crate) geometry: Option<Geometry>,
+}
+
+/// What a disk is called, from the first path that showed it.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) vendor: String,
+    pub(crate) product: String,
+    pub(crate) serial: String,
+}
+
+impl Facts {
+    fn of(unit: &Unit) -> Self {
+        Self {
+            vendor: unit.vendor.clone(),
+            product: unit.product.clone(),
+            serial: unit.serial.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// The disks of a host, one for each identity.
+#[derive(Debug)]
+pub(crate) struct Disks {
+    pub(crate) config: DiskConfig,
+    pub(crate) registry: Registry<Name, Entry>,
+}
+
+/// What the host knows of a path. Its state is the disk's to know.
+#[derive(Debug)]
+pub(crate) struct Path {
+    pub(crate) nexus: u32,
+    pub(crate) lun: Lun,
+    pub(crate) disk: u32,
+    pub(crate) port_group: Option<u16>,
+    /// The number of the nexus's session that it is a path of; 0 for one of a process before this.
+    pub(crate) session: u64,
+    /// The target portal group that the session is with.
+    pub(crate) group: Option<u16>,
+    pub(crate) standing: Standing,
+    pub(crate) claim: Claim,
+    /// Commands that the session holds and when it was given them, oldest first.
+    pub(crate) in_flight: VecDeque<(CommandId, Instant)>,
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    /// None before the first answer.
+    pub(crate) latency: Option<Histogram<u32>>,
+}
+
+/// Whether the disk still counts with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Member,
+    /// Its nexus was lost; what the next login finds takes its place.
+    Lost,
+    /// It is known only until its last command came back.
+    Removed,
+}
+
+/// What the disk wants of a path that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    None,
+    /// A proof that nothing that was sent on it can take effect any more.
+    Owed,
+    /// It was told what could be proved, and may wait for more: until it says that it does not.
+    Told,
+}
+
+impl Disks {
+    pub(crate) fn new(config: DiskConfig) -> Self {
+        Self { config, registry: Registry::new() }
+    }
+
+    pub(crate) fn are_gone(&self) -> bool {
+        self.registry.is_empty()
+    }
+
+    fn get_mut(&mut self, disk: u32) -> Option<&mut Entry> {
+        self.registry.get_mut(HeadIndex(disk))
+    }
+}
+
+impl Host {
+    /// A survey found a logical unit: find or create its disk, and offer it the path.
+    pub(crate) fn path_found(&mut self, nexus: u32, lun: Lun, unit: Box<Unit>) {
+        let identity = unit.identity.name().clone();
+        if !self.wanted(&identity) {
+            let text = format!("{identity} is not served: it is not among the wanted ones");
+            self.notice(Severity::Info, NoticeKind::Other, text);
+            return;
+        }
+        let path = PathId(self.path_ids);
+        let Some(device) = self.device(path, &unit) else {
+            self.notice(
+                Severity::Error,
+                NoticeKind::Other,
+                format!("{identity} does not say how large it is"),
+            );
+            return;
+        };
+        let facts = Facts::of(&unit);
+        let entry =
+            self.disks.registry.find_or_create(&identity, |_| Entry { device, facts, geometry: None });
+        let disk = match entry {
+            Ok(entry) => entry.index().0,
+            Err(full) => {
+                self.notice(Severity::Error, NoticeKind::Other, format!("{identity} is not served: {full}"));
+                return;
+            }
+        };
+        if self.is_member(nexus, lun, disk) {
+            // Another survey of a nexus that was not lost found what was known.
+            return;
+        }
+        self.path_ids += 1;
+        let port_group = unit.port.group;
+        let place = nexus;
+        let nexus = &mut self.nexuses[place as usize];
+        let member = Path {
+            port_group,
+            session: nexus.logins,
+            group: nexus.group,
+            standing: Standing::Member,
+            ..Path::new(place, lun, disk)
+        };
+        self.paths.insert(path, member);
+        let before = nexus.paths.insert(lun, path);
+        let target = nexus.target;
+        self.tell_disk(disk, Event::PathFound { path, node: None, target, unit });
+        // Not earlier: a disk ends with its last path, and this one is there to stay.
+        if let Some(before) = before {
+            self.retire_path(before);
+        }
+    }
+
+    /// What a unit that was not seen before becomes.
+    fn device(&self, path: PathId, unit: &Unit) -> Option<Device> {
+        let config = self.disks.config;
+        if config.layer == Layer::Direct {
+            return Direct::new(path, unit).map(Device::Direct);
+        }
+        let head = multipath::Options {
+            policy: config.policy,
+            no_path: config.no_path,
+            delayed_removal: config.delayed_removal,
+            ..scsi_multipath::Options::default().head
+        };
+        let disk = Disk::new(
+            unit.identity.clone(),
+            scsi_multipath::Options { head, sharing: config.sharing, fence: config.fence },
+        );
+        Some(Device::Disk(Box::new(disk)))
+    }
+
+    fn is_member(&self, nexus: u32, lun: Lun, disk: u32) -> bool {
+        let path = self.nexuses[nexus as usize].paths.get(&lun).and_then(|path| self.paths.get(path));
+        path.is_some_and(|path| path.standing == Standing::Member && path.disk == disk)
+    }
+
+    fn wanted(&self, identity: &Name) -> bool {
+        let identities = &self.options.filter.identities;
+        identities.is_empty() || identities.contains(&identity.to_string())
+    }
+
+    /// The logical unit is not behind this nexus any more.
+    pub(crate) fn remove_path(&mut self, nexus: u32, lun: Lun) {
+        if let Some(path) = self.nexuses[nexus as usize].paths.remove(&lun) {
+            self.retire_path(path);
+        }
+    }
+
+    fn retire_path(&mut self, path: PathId) {
+        let Some(removed) = self.paths.get_mut(&path) else { return };
+        removed.standing = Standing::Removed;
+        let disk = removed.disk;
+        self.forget_idle_path(path);
+        self.tell_disk(disk, Event::PathRemoved { path });
+    }
+
+    /// A removed path is needed until its last command came back.
+    pub(crate) fn forget_idle_path(&mut self, path: PathId) {
+        if self.paths.get(&path).is_some_and(Path::is_idle) {
+            self.paths.remove(&path);
+        }
+    }
+
+    /// The nexus is lost; the path stays known, so that it is seen that it is down.
+    pub(crate) fn path_lost(&mut self, path: PathId) {
+        let Some(found) = self.paths.get_mut(&path) else { return };
+        if found.standing == Standing::Member {
+            found.standing = Standing::Lost;
+            let disk = found.disk;
+            self.tell_disk(disk, Event::PathLost { path });
+        }
+    }
+
+    pub(crate) fn submit(&mut self, disk: u32, request: Request) {
+        let now = self.now;
+        let Some(entry) = self.disks.get_mut(disk) else {
+            return self.actions.push_back(Action::Complete(request, Err(block::Error::Shutdown)));
+        };
+        entry.device.handle(now, Event::Block(request, Node(0)));
+        self.touched.add(Source::Disk(disk));
+    }
+
+    /// A command came back from a session: to the disk that its path belongs to.
+    pub(crate) fn command_ended(&mut self, command: Command, ending: Ending) {
+        let Issuer::Disk(path) = command.context.issuer() else { return };
+        let Some(found) = self.paths.get_mut(&path) else { return };
+        found.end(self.now, command.id, &ending);
+        self.answered += 1;
+        let disk = found.disk;
+        if found.is_idle() {
+            self.paths.remove(&path);
+        }
+        self.trace(|| Trace::Ended { path, id: command.id, cdb: command.cdb, ending: ending.clone() });
+        self.tell_disk(disk, Event::Ended(command, ending));
+    }
+
+    pub(crate) fn tell_disk(&mut self, disk: u32, event: Event) {
+        let now = self.now;
+        if let Some(entry) = self.disks.get_mut(disk) {
+            entry.device.handle(now, event);
+            self.touched.add(Source::Disk(disk));
+        }
+    }
+
+    pub(crate) fn arm_disk(&mut self, disk: u32) {
+        let deadline = self.disks.get_mut(disk).and_then(|entry| entry.device.poll_timeout());
+        self.timers.arm(Source::Disk(disk), deadline);
+    }
+
+    /// Does what a disk wants done, until it wants something of the driver, or nothing more.
+    pub(crate) fn drain_disk(&mut self, disk: u32) -> Option<Action> {
+        while let Some(action) = self.disks.get_mut(disk).and_then(|entry| entry.device.poll_action()) {
+            match action {
+                scsi_multipath::Action::Start { path, command } => self.start(disk, path, command),
+                scsi_multipath::Action::Finish(request, completion) => {
+                    return Some(Action::Complete(request, completion));
+                }
+                scsi_multipath::Action::Fence { path } => self.fence(path),
+                scsi_multipath::Action::Unfence { path } => self.unfence(path),
+                scsi_multipath::Action::Manage { path, function } => self.manage(disk, path, function),
+                scsi_multipath::Action::Geometry(geometry) => self.disk_changed(disk, geometry),
+                scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),
+                scsi_multipath::Action::Refused { path, reason } => self.path_refused(disk, path, &reason),
+                scsi_multipath::Action::Report(report) => self.report(disk, report),
+                scsi_multipath::Action::Gone => self.disk_gone(disk),
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, disk: u32, path: PathId, command: Command) {
+        self.trace(|| Trace::Started { path, id: command.id, cdb: command.cdb });
+        match self.paths.get_mut(&path) {
+            Some(found) => {
+                found.in_flight.push_back((command.id, self.now));
+                let (nexus, lun) = (found.nexus, found.lun);
+                self.send(nexus, lun, command);
+            }
+            // The disk was told that the path is gone; this command crossed the news.
+            None => self.tell_disk(disk, Event::Ended(command, Ending::NotSent)),
+        }
+    }
+
+    fn report(&mut self, disk: u32, report: Report) {
+        if let Some(severity) = severity(&report) {
+            let text = format!("{}: {report}", self.disk_name(disk));
+            self.notice(severity, NoticeKind::Other, text);
+        }
+        if let Report::Rediscover { path } = report
+            && let Some(nexus) = self.paths.get(&path).map(|path| path.nexus)
+        {
+            self.doubt_paths(nexus);
+            self.survey_again(nexus);
+        }
+        self.trace(|| Trace::Report { disk: DiskIndex(disk), report });
+    }
+
+    /// What is behind the logical unit numbers of a nexus may have changed, behind all of them.
+    fn doubt_paths(&mut self, nexus: u32) {
+        let paths: Vec<PathId> = self.nexuses[nexus as usize].paths.values().copied().collect();
+        for path in paths {
+            if let Some(found) = self.paths.get(&path).filter(|found| found.standing == Standing::Member) {
+                self.tell_disk(found.disk, Event::Doubt { path });
+            }
+        }
+    }
+
+    fn disk_changed(&mut self, disk: u32, geometry: Geometry) {
+        let Some(entry) = self.disks.get_mut(disk) else { return };
+        let first = entry.geometry.replace(geometry).is_none();
+        let name = self.disk_name(disk);
+        let disk = DiskIndex(disk);
+        if first {
+            self.actions.push_back(Action::Ready { disk, geometry });
+            let size = geometry.size >> 20;
+            let text = format!("{name}: {size} MiB, ready");
+            self.notice(Severity::Info, NoticeKind::DiskReady(name), text);
+        } else {
+            self.actions.push_back(Action::Resized { disk, geometry });
+        }
+    }
+
+    fn path_joined(&mut self, disk: u32, path: PathId) {
+        let text = format!("{}: path {} joined", self.disk_name(disk), self.path_name(path));
+        if let Some(found) = self.paths.get(&path) {
+            self.nexuses[found.nexus as usize].complained.remove(&found.lun);
+        }
+        self.notice(Severity::Info, NoticeKind::PathUp, text);
+    }
+
+    fn path_refused(&mut self, disk: u32, path: PathId, reason: &Contradiction) {
+        let name = self.disk_name(disk);
+        let text = format!(
+            "{name}: path {} is not used, the logical unit behind it contradicts the other paths: {reason}; \
+             two units must not share an identity, check the target",
+            self.path_name(path)
+        );
+        let Some(refused) = self.paths.remove(&path) else { return };
+        let nexus = &mut self.nexuses[refused.nexus as usize];
+        nexus.paths.remove(&refused.lun);
+        if nexus.complained.insert(refused.lun) {
+            self.notice(Severity::Error, NoticeKind::PathFailed, text);
+        }
+        // A disk that is going makes way for a new one, and a size may be about to change on every path.
+        if matches!(reason, Contradiction::Ending | Contradiction::Blocks { .. }) {
+            self.survey_later(refused.nexus);
+        }
+    }
+
+    fn disk_gone(&mut self, disk: u32) {
+        let name = self.disk_name(disk);
+        self.disks.registry.remove(HeadIndex(disk));
+        self.drop_claims(disk);
+        self.timers.forget(Source::Disk(disk));
+        self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
+        self.notice(Severity::Info, NoticeKind::Other, format!("{name}: removed"));
+    }
+
+    /// Nobody is left to be told of a fence. What it was about is still open.
+    fn drop_claims(&mut self, disk: u32) {
+        let is_claimed = |(_, path): &(&PathId, &Path)| path.disk == disk && path.claim != Claim::None;
+        let claimed: Vec<PathId> = self.paths.iter().filter(is_claimed).map(|(id, _)| *id).collect();
+        for path in claimed {
+            self.left_open = true;
+            self.unfence(path);
+        }
+    }
+
+    pub(crate) fn shut_down_disks(&mut self) {
+        let disks: Vec<u32> = self.disks.registry.iter().map(|(index, _, _)| index.0).collect();
+        for disk in disks {
+            self.tell_disk(disk, Event::Shutdown);
+        }
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: Policy) {
+        self.disks.config.policy = policy;
+        let disks: Vec<u32> = self.disks.registry.iter().map(|(index, _, _)| index.0).collect();
+        for disk in disks {
+            self.tell_disk(disk, Event::SetPolicy(policy));
+        }
+    }
+
+    pub(crate) fn disk_name(&self, disk: u32) -> String {
+        self.disks.registry.key(HeadIndex(disk)).map_or_else(|| format!("disk {disk}"), Name::to_string)
+    }
+
+    fn path_name(&self, path: PathId) -> String {
+        match self.paths.get(&path) {
+            Some(found) => {
+                format!("P{} ({}, LUN {})", path.0, self.nexuses[found.nexus as usize].portal, found.lun)
+            }
+            None => format!("P{}", path.0),
+        }
+    }
+}
+
+/// How much a report matters; none if it was said already by `path_joined` or `path_refused`, with the portal.
+const fn severity(report: &Report) -> Option<Severity> {
+    match report {
+        Report::PathJoined { .. } | Report::PathRefused { .. } | Report::PathRemoved { .. } => None,
+        Report::CacheLost { .. } | Report::PathQuarantined { .. } => Some(Severity::Error),
+        Report::RequestFailed { .. } | Report::WeakName { .. } => Some(Severity::Warning),
+        _ => Some(Severity::Info),
+    }
+}
+
+impl Path {
+    /// One that is no member of its disk.
+    pub(crate) const fn new(nexus: u32, lun: Lun, disk: u32) -> Self {
+        Self {
+            nexus,
+            lun,
+            disk,
+            port_group: None,
+            session: 0,
+            group: None,
+            standing: Standing::Removed,
+            claim: Claim::None,
+            in_flight: VecDeque::new(),
+            completed: 0,
+            failed: 0,
+            latency: None,
+        }
+    }
+
+    /// Nothing of it can come back any more, and nobody asks for it.
+    fn is_idle(&self) -> bool {
+        self.standing == Standing::Removed && self.claim == Claim::None && self.in_flight.is_empty()
+    }
+
+    fn end(&mut self, now: Instant, command: CommandId, ending: &Ending) {
+        // Endings come nearly in the order of the starts, so the search is short.
+        let Some(place) = self.in_flight.iter().position(|(id, _)| *id == command) else { return };
+        let Some((_, started)) = self.in_flight.remove(place) else { return };
+        if matches!(ending, Ending::Reply(_)) {
+            self.completed += 1;
+            let latency = self.latency.get_or_insert_with(|| {
+                Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are in order")
+            });
+            latency.saturating_record(now.since(started).as_micros().max(1));
+        } else {
+            self.failed += 1;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The machine as a whole: who is told what, who has something to say, and how it ends.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use clock::Instant;
+use iscsi::initiator::{self, Session};
+use multipath::PathId;
+use scsi_multipath::Context;
+
+use crate::agenda::{Agenda, Source};
+use crate::config::Options;
+use crate::disks::{Disks, Path};
+use crate::event::{Action, DiskIndex, Event, NexusIndex, Notice, NoticeKind, Severity, Trace};
+use crate::nexus::Nexus;
+use crate::timers::Timers;
+
+/// See the crate's documentation.
+#[derive(Debug)]
+pub struct Host {
+    pub(crate) options: Options,
+    pub(crate) now: Instant,
+    pub(crate) life: Life,
+    pub(crate) nexuses: Vec<Nexus>,
+    pub(crate) disks: Disks,
+    pub(crate) paths: BTreeMap<PathId, Path>,
+    pub(crate) path_ids: u32,
+    pub(crate) timers: Timers<Source>,
+    /// Machines that were told something and whose actions were not yet taken.
+    pub(crate) touched: Agenda,
+    /// Machines to arm a timer for, and sessions to flush, when all else is done.
+    dirty: Agenda,
+    /// The disk whose actions are being taken.
+    draining: Option<u32>,
+    /// Kept for its memory: what one session says at once.
+    pub(crate) session_actions: Vec<initiator::Action<Context>>,
+    pub(crate) actions: VecDeque<Action>,
+    /// Commands of disks that came back, ever.
+    pub(crate) answered: u64,
+    /// A disk went while something was still owed to it.
+    pub(crate) left_open: bool,
+    pub(crate) is_traced: bool,
+}
+
+/// Where the host is in its life. It goes one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Open,
+    /// Disks flush and go; sessions still serve them.
+    EndingDisks,
+    /// Sessions log out.
+    EndingSessions,
+    Ended,
+}
+
+impl Host {
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            disks: Disks::new(options.disks),
+            options,
+            now: Instant::START,
+            life: Life::Open,
+            nexuses: Vec::new(),
+            paths: BTreeMap::new(),
+            path_ids: 0,
+            timers: Timers::new(),
+            touched: Agenda::default(),
+            dirty: Agenda::default(),
+            draining: None,
+            session_actions: Vec::new(),
+            actions: VecDeque::new(),
+            answered: 0,
+            left_open: false,
+            is_traced: false,
+        }
+    }
+
+    /// Says what happened. Several events may be given before the actions are taken: what they lead to is worked out
+    /// in [`Host::poll_action`], once for all of them. `now` must not go backwards.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        self.now = now;
+        match event {
+            Event::Start => self.open_portals(),
+            Event::Touched { nexus } => self.touched.add(Source::Nexus(nexus.0)),
+            Event::Flushed { nexus } => self.flushed(nexus.0),
+            Event::Block { disk, request } => self.submit(disk.0, request),
+            Event::Connected { nexus, challenge } => self.log_in(nexus.0, challenge),
+            Event::ConnectFailed { nexus, why } => self.connect_failed(nexus.0, why),
+            Event::Closed { nexus, loss, why } => self.closed(nexus.0, loss, why),
+            Event::SetPolicy(policy) => self.set_policy(policy),
+            Event::Shutdown => self.shut_down(),
+            Event::Timeout => {
+                while let Some(source) = self.timers.pop(now) {
+                    match source {
+                        Source::Nexus(index) => self.expire_nexus(index),
+                        Source::Disk(disk) => self.tell_disk(disk, scsi_multipath::Event::Timeout),
+                    }
+                }
+            }
+        }
+    }
+
+    /// What to do next, in order; `None` when no machine has anything more to say.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Some(action);
+            }
+            if let Some(disk) = self.draining {
+                if let Some(action) = self.drain_disk(disk) {
+                    return Some(action);
+                }
+                self.draining = None;
+                self.trace(|| Trace::Settled { disk: DiskIndex(disk) });
+            } else if let Some(source) = self.touched.next() {
+                match source {
+                    Source::Nexus(index) => self.drain_nexus(index),
+                    Source::Disk(disk) => self.draining = Some(disk),
+                }
+                self.dirty.add(source);
+            } else if let Some(source) = self.dirty.next() {
+                match source {
+                    Source::Nexus(index) if self.nexuses[index as usize].is_open() => {
+                        return Some(Action::Flush { nexus: NexusIndex(index) });
+                    }
+                    Source::Nexus(_) => {}
+                    Source::Disk(disk) => self.arm_disk(disk),
+                }
+            } else if !self.advance_life() {
+                return None;
+            }
+        }
+    }
+
+    /// When to call [`Host::handle`] with [`Event::Timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The session of a nexus that is connected: to receive into, and to send from.
+    pub fn session_mut(&mut self, nexus: NexusIndex) -> Option<&mut Session<Context>> {
+        self.nexuses.get_mut(nexus.0 as usize).and_then(Nexus::session_mut)
+    }
+
+    /// Whether every command of a disk, and what disks report, shows as [`Action::Trace`]. It costs a little for each
+    /// command.
+    pub const fn set_trace(&mut self, is_traced: bool) {
+        self.is_traced = is_traced;
+    }
+
+    fn shut_down(&mut self) {
+        if self.life == Life::Open {
+            self.life = Life::EndingDisks;
+            self.shut_down_disks();
+        }
+    }
+
+    /// Goes on with an end as far as it can. True if there may be more to do.
+    fn advance_life(&mut self) -> bool {
+        match self.life {
+            Life::EndingDisks if self.disks.are_gone() => {
+                self.life = Life::EndingSessions;
+                self.shut_down_nexuses();
+            }
+            Life::EndingSessions if self.nexuses.iter().all(Nexus::has_ended) => {
+                self.life = Life::Ended;
+                self.actions.push_back(Action::Ended { clean: !self.left_open });
+            }
+            Life::Open | Life::EndingDisks | Life::EndingSessions | Life::Ended => return false,
+        }
+        true
+    }
+
+    pub(crate) fn notice(&mut self, severity: Severity, kind: NoticeKind, text: String) {
+        self.actions.push_back(Action::Notice(Notice { severity, kind, text }));
+    }
+
+    pub(crate) fn trace(&mut self, trace: impl FnOnce() -> Trace) {
+        if self.is_traced {
+            self.actions.push_back(Action::Trace(trace()));
+        }
+    }
+}

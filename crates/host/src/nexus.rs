@@ -1,0 +1,279 @@
+//! One nexus: who it is with, how far its session has come, and what is behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use clock::{Duration, Instant};
+use iscsi::initiator::Session;
+use multipath::PathId;
+use scsi::Lun;
+use scsi_multipath::{Context, Function, Survey, TargetId};
+
+use crate::backoff::Backoff;
+use crate::debt::Debt;
+use crate::event::Loss;
+use crate::route::{Route, Way};
+
+/// What a nexus is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Ask for targets, then end.
+    Discovery,
+    /// Carry commands.
+    Target { name: String, lun: Option<Lun> },
+}
+
+impl Purpose {
+    /// Empty while the portal is only asked for its targets.
+    pub(crate) fn target_name(&self) -> &str {
+        match self {
+            Self::Discovery => "",
+            Self::Target { name, .. } => name,
+        }
+    }
+}
+
+/// One initiator port with one target port: a connection, a session, and the paths over it.
+#[derive(Debug)]
+pub(crate) struct Nexus {
+    pub(crate) portal: SocketAddr,
+    pub(crate) purpose: Purpose,
+    pub(crate) target: TargetId,
+    pub(crate) isid: [u8; 6],
+    /// The target portal group of the portal, once the target has said it.
+    pub(crate) group: Option<u16>,
+    /// Where the target sent us for now (RFC 7143, 11.13.5: target moved).
+    pub(crate) redirect: Option<SocketAddr>,
+    pub(crate) phase: Phase,
+    pub(crate) backoff: Backoff,
+    /// How the last connection was lost.
+    pub(crate) loss: Loss,
+    /// The paths that are to be fenced.
+    pub(crate) debts: Vec<Debt>,
+    /// The last of the sessions that a login was to reinstate which died before it was answered.
+    pub(crate) abandoned: Option<u64>,
+    /// The tries to pay them; none while nothing is owed.
+    pub(crate) route: Option<Route>,
+    /// The portal of the connection, or of the next one.
+    pub(crate) way: Way,
+    /// When to try again to pay on the session that stands.
+    pub(crate) fence_at: Option<Instant>,
+    pub(crate) paths: BTreeMap<Lun, PathId>,
+    pub(crate) last_error: Option<String>,
+    /// Its sessions, ever: the number of the present one while it is logged in.
+    pub(crate) logins: u64,
+    /// It has had its first answer, or its first failure.
+    pub(crate) settled: bool,
+    /// When to survey again, because not every logical unit could be used.
+    pub(crate) survey_at: Option<Instant>,
+    /// Logical units of which was told already why they are not used.
+    pub(crate) complained: BTreeSet<Lun>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Not connected; tries again then.
+    Waiting {
+        until: Instant,
+    },
+    /// The driver was asked for a connection.
+    Connecting {
+        until: Instant,
+        limit: Duration,
+    },
+    Open(Box<Link>),
+    /// It has done its work.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) session: Session<Context>,
+    pub(crate) stage: Stage,
+    /// A login was sent, and has not been answered.
+    pub(crate) login_is_out: bool,
+    /// The target portal group that the session is with.
+    pub(crate) group: Option<u16>,
+    /// Logical units that were reset on this session, or are being reset.
+    pub(crate) resets: BTreeMap<Lun, Reset>,
+    /// Task management functions that are out.
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) next_task: u64,
+}
+
+/// How far the reset of a logical unit has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reset {
+    Asked,
+    /// Done; the identity there is still to be seen.
+    Done,
+}
+
+/// A task management function that is out, and whom its answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Task {
+    pub(crate) id: u64,
+    pub(crate) purpose: TaskPurpose,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TaskPurpose {
+    /// To pay a debt.
+    Fence(Lun),
+    /// A disk wants it.
+    Disk(PathId, Function),
+}
+
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Login,
+    /// Something is owed: logical units are reset before anything is sent to them.
+    Reset,
+    /// Finding the logical units.
+    Survey {
+        survey: Box<Survey>,
+        scope: Scope,
+        sightings: Sightings,
+    },
+    Up,
+    LoggingOut,
+}
+
+/// What a survey is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// To find paths.
+    Everything,
+    /// To see that what was reset is what is owed.
+    Debts,
+}
+
+/// What a survey has seen so far.
+#[derive(Debug, Default)]
+pub(crate) struct Sightings {
+    pub(crate) found: BTreeSet<Lun>,
+    /// They are there, and failed a question: busy, in transition, or broken. To be looked at again.
+    pub(crate) doubtful: BTreeSet<Lun>,
+    /// They had been reset when the survey began: what it finds there proves something.
+    pub(crate) reset: BTreeSet<Lun>,
+}
+
+impl Link {
+    /// A session that logs in.
+    pub(crate) const fn new(session: Session<Context>) -> Self {
+        Self {
+            session,
+            stage: Stage::Login,
+            login_is_out: false,
+            group: None,
+            resets: BTreeMap::new(),
+            tasks: Vec::new(),
+            next_task: 0,
+        }
+    }
+}
+
+impl Nexus {
+    /// As people read it: `iqn.… at 10.0.0.1:3260`.
+    pub(crate) fn name(&self) -> String {
+        match &self.purpose {
+            Purpose::Discovery => format!("portal {}", self.portal),
+            Purpose::Target { name, .. } => format!("{name} at {}", self.portal),
+        }
+    }
+
+    pub(crate) const fn state(&self) -> &'static str {
+        match &self.phase {
+            Phase::Waiting { .. } => "waiting",
+            Phase::Connecting { .. } => "connecting",
+            Phase::Ended => "done",
+            Phase::Open(link) => match link.stage {
+                Stage::Login => "login",
+                Stage::Reset => "fencing",
+                Stage::Survey { .. } => "survey",
+                Stage::Up => "up",
+                Stage::LoggingOut => "logout",
+            },
+        }
+    }
+
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&self.phase, Phase::Open(link) if matches!(link.stage, Stage::Up))
+    }
+
+    pub(crate) const fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// The session that stands is logged in, and is not being ended.
+    pub(crate) fn is_logged_in(&self) -> bool {
+        matches!(&self.phase, Phase::Open(link)
+            if matches!(link.stage, Stage::Reset | Stage::Survey { .. } | Stage::Up))
+    }
+
+    /// The session that stands is only there to pay debts.
+    pub(crate) fn is_on_detour(&self) -> bool {
+        self.way != Way::Own
+    }
+
+    pub(crate) fn owes(&self) -> bool {
+        !self.debts.is_empty()
+    }
+
+    /// The debts that the session that stands can pay.
+    pub(crate) fn payable(&self) -> impl Iterator<Item = &Debt> {
+        let group = match &self.phase {
+            Phase::Open(link) if self.is_logged_in() => Some(link.group),
+            _ => None,
+        };
+        let session = self.logins;
+        self.debts.iter().filter(move |debt| group.is_some_and(|group| debt.is_payable(session, group)))
+    }
+
+    pub(crate) fn session_mut(&mut self) -> Option<&mut Session<Context>> {
+        self.link_mut().map(|link| &mut link.session)
+    }
+
+    pub(crate) fn stage_mut(&mut self) -> Option<&mut Stage> {
+        self.link_mut().map(|link| &mut link.stage)
+    }
+
+    pub(crate) fn link_mut(&mut self) -> Option<&mut Link> {
+        match &mut self.phase {
+            Phase::Open(link) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// All logical units are known: the nexus carries commands, and its earlier failures are forgiven.
+    pub(crate) fn survey_over(&mut self) {
+        self.settled = true;
+        self.last_error = None;
+        self.backoff.reset();
+        if let Some(stage) = self.stage_mut() {
+            *stage = Stage::Up;
+        }
+    }
+
+    /// When its timer is due, apart from what the session itself is asked.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Waiting { until } | Phase::Connecting { until, .. } => Some(*until),
+            Phase::Open(link) => {
+                let survey = match &link.stage {
+                    Stage::Survey { survey, .. } => survey.poll_timeout(),
+                    _ => None,
+                };
+                [link.session.poll_timeout(), survey, self.survey_at, self.fence_at]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
+            Phase::Ended => None,
+        }
+    }
+}

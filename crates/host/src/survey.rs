@@ -1,0 +1,154 @@
+//! Finding the logical units behind a nexus.
+
+use clock::Duration;
+use scsi::{Ending, Lun};
+use scsi_multipath::{Command, Rejection, Survey, SurveyAction, SurveyEvent, Unit};
+
+use crate::agenda::Source;
+use crate::event::{Loss, NexusIndex, NoticeKind, Severity, Trace};
+use crate::host::Host;
+use crate::nexus::{Purpose, Reset, Scope, Sightings, Stage};
+
+/// How long a logical unit that could not be used is left alone: a transition or a restart takes seconds.
+const SURVEY_AGAIN: Duration = Duration::from_secs(2);
+
+impl Host {
+    /// Looks at everything that may become a path.
+    pub(crate) fn survey_everything(&mut self, index: u32) {
+        let only = match &self.nexuses[index as usize].purpose {
+            Purpose::Target { lun, .. } => *lun,
+            Purpose::Discovery => return,
+        };
+        let luns = only.map_or_else(|| self.options.filter.luns.clone(), |lun| vec![lun]);
+        self.nexuses[index as usize].survey_at = None;
+        self.start_survey(index, Scope::Everything, luns);
+    }
+
+    /// Looks at some logical units; at all if there are none.
+    pub(crate) fn start_survey(&mut self, index: u32, scope: Scope, luns: Vec<Lun>) {
+        let now = self.now;
+        let Some(link) = self.nexuses[index as usize].link_mut() else { return };
+        let mut survey = Box::new(if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) });
+        survey.handle(now, SurveyEvent::Start);
+        let done = link.resets.iter().filter(|(_, reset)| **reset == Reset::Done);
+        let sightings = Sightings { reset: done.map(|(lun, _)| *lun).collect(), ..Sightings::default() };
+        link.stage = Stage::Survey { survey, scope, sightings };
+        self.touched.add(Source::Nexus(index));
+    }
+
+    /// Something there could not be used, for a reason that may pass.
+    pub(crate) fn survey_later(&mut self, index: u32) {
+        self.nexuses[index as usize].survey_at = Some(self.now + SURVEY_AGAIN);
+        self.touched.add(Source::Nexus(index));
+    }
+
+    /// Not all that is there is known: look again. Paths that are known stay in use meanwhile.
+    pub(crate) fn survey_again(&mut self, index: u32) {
+        match self.nexuses[index as usize].stage_mut() {
+            Some(Stage::Up) => self.survey_everything(index),
+            // What is going on now may have passed it already.
+            Some(Stage::Survey { .. }) => self.survey_later(index),
+            Some(Stage::Login | Stage::Reset | Stage::LoggingOut) | None => {
+                self.nexuses[index as usize].survey_at = None;
+            }
+        }
+    }
+
+    pub(crate) fn survey_answered(&mut self, index: u32, command: Command, ending: Ending) {
+        let now = self.now;
+        let Some(Stage::Survey { survey, .. }) = self.nexuses[index as usize].stage_mut() else { return };
+        survey.handle(now, SurveyEvent::Ended(command, ending));
+        self.touched.add(Source::Nexus(index));
+    }
+
+    pub(crate) fn drain_survey(&mut self, index: u32) {
+        loop {
+            let Some(Stage::Survey { survey, .. }) = self.nexuses[index as usize].stage_mut() else { return };
+            let Some(action) = survey.poll_action() else { return };
+            match action {
+                SurveyAction::Send { lun, command } => self.send(index, lun, command),
+                SurveyAction::Found { lun, unit } => self.unit_found(index, lun, unit),
+                SurveyAction::Rejected { lun, reason } => self.rejected(index, lun, &reason),
+                SurveyAction::Done(outcome) => {
+                    self.survey_done(index, outcome.err().map(|error| error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn unit_found(&mut self, index: u32, lun: Lun, unit: Box<Unit>) {
+        let nexus = &mut self.nexuses[index as usize];
+        let Some(Stage::Survey { scope, sightings, .. }) = nexus.stage_mut() else { return };
+        sightings.found.insert(lun);
+        let (scope, was_reset) = (*scope, sightings.reset.contains(&lun));
+        if was_reset {
+            self.pay_debts(index, lun, &unit.identity);
+        }
+        if scope == Scope::Everything {
+            self.path_found(index, lun, unit);
+        }
+    }
+
+    fn rejected(&mut self, index: u32, lun: Lun, reason: &Rejection) {
+        let nexus = &mut self.nexuses[index as usize];
+        if let (Rejection::Failed { .. }, Some(Stage::Survey { sightings, .. })) = (reason, nexus.stage_mut())
+        {
+            sightings.doubtful.insert(lun);
+        }
+        if !nexus.complained.insert(lun) {
+            return;
+        }
+        let text = format!("{}: LUN {lun} is not used: {reason}", nexus.name());
+        // Targets list their controllers too; nobody asked for those.
+        let severity = match reason {
+            Rejection::NotADisk(_) => Severity::Info,
+            _ => Severity::Warning,
+        };
+        self.notice(severity, NoticeKind::PortalFailed, text);
+    }
+
+    fn survey_done(&mut self, index: u32, failed: Option<String>) {
+        let nexus = &mut self.nexuses[index as usize];
+        let Some(Stage::Survey { scope, sightings, .. }) = nexus.stage_mut() else { return };
+        let (scope, sightings) = (*scope, std::mem::take(sightings));
+        if let Some(reason) = failed {
+            let reason = format!("cannot find out what is there: {reason}");
+            return self.lose_nexus(index, Loss::Broken, reason);
+        }
+        match scope {
+            Scope::Everything => self.paths_are_known(index, &sightings),
+            Scope::Debts => {
+                if let Some(stage) = self.nexuses[index as usize].stage_mut() {
+                    *stage = Stage::Up;
+                }
+            }
+        }
+        self.debts_looked_at(index, &sightings);
+    }
+
+    fn paths_are_known(&mut self, index: u32, sightings: &Sightings) {
+        self.nexuses[index as usize].survey_over();
+        self.trace(|| Trace::Up { nexus: NexusIndex(index) });
+        self.remove_vanished(index, sightings);
+        if !sightings.doubtful.is_empty() {
+            self.survey_later(index);
+        } else if sightings.found.is_empty() {
+            let text = format!(
+                "{}: no logical unit that we could use; map one to the initiator name {}",
+                self.nexuses[index as usize].name(),
+                self.options.initiator.name
+            );
+            self.notice(Severity::Error, NoticeKind::PortalFailed, text);
+        }
+    }
+
+    /// A logical unit that failed a question has not vanished: its path stays, down if its nexus was lost.
+    fn remove_vanished(&mut self, index: u32, sightings: &Sightings) {
+        let is_there = |lun: &Lun| sightings.found.contains(lun) || sightings.doubtful.contains(lun);
+        let paths = &self.nexuses[index as usize].paths;
+        let vanished: Vec<Lun> = paths.keys().filter(|lun| !is_there(lun)).copied().collect();
+        for lun in vanished {
+            self.remove_path(index, lun);
+        }
+    }
+}

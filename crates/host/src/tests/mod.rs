@@ -1,0 +1,4 @@
+//! Stories of a host with real target sessions and an array, in virtual time.
+
+mod fences;
+mod rig;

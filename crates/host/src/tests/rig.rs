@@ -1,0 +1,553 @@
+//! A host, a network without delay, target sessions and an array, in virtual time.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use array::{Array, NexusId, PortId, UnitOptions};
+use clock::{Duration, Instant};
+use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
+use iscsi::initiator;
+use iscsi::target::{
+    self, Admission, CommandTag, Portal, Portals, Sessions, TaskManagement, TaskManagementResponse,
+    TaskManagementTag,
+};
+use multipath::{NoPath, PathId, Policy};
+use scsi::Lun;
+use scsi_multipath::{Disk, Proof};
+
+use crate::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, Options, PortalConfig};
+use crate::{Action, Event, Host, Loss, NexusIndex, Notice, Parting, Trace};
+
+pub(super) const TARGET_NAME: &str = "iqn.2026-01.example:array";
+/// Events without any progress in time; a test that has more of them turns in circles.
+const ROUNDS_MAX: usize = 100_000;
+
+/// How a portal treats connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Door {
+    #[default]
+    Open,
+    /// Nothing comes through, in either direction.
+    Dark,
+    /// Nobody listens.
+    Refusing,
+    /// New connections are accepted, and nothing is read from them.
+    Mute,
+}
+
+/// What the target sees and what the host says, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// A connection of a nexus to a port was asked for.
+    Connect {
+        nexus: u32,
+        port: usize,
+    },
+    /// A login that is about to succeed, by the nexus whose ISID it has.
+    Login {
+        nexus: u32,
+        port: usize,
+    },
+    Reset {
+        nexus: u32,
+        lun: u64,
+    },
+    AbortTaskSet {
+        nexus: u32,
+        lun: u64,
+    },
+    /// VPD page 83h was asked for.
+    Identity {
+        nexus: u32,
+        lun: u64,
+    },
+    LoggedOut {
+        nexus: u32,
+        port: usize,
+    },
+    Fenced {
+        path: PathId,
+        proof: Proof,
+    },
+}
+
+struct Connection {
+    nexus: u32,
+    port: usize,
+    session: target::Session,
+    /// The host's end is there.
+    is_held: bool,
+    tsih: Option<u16>,
+    is_open: bool,
+    is_mute: bool,
+}
+
+pub(super) struct Rig {
+    pub(super) now: Instant,
+    pub(super) host: Host,
+    pub(super) doors: Vec<Door>,
+    /// So many resets are refused before one is done.
+    pub(super) refused_resets: usize,
+    /// Another logical unit is behind LUN 0 than the one that was there.
+    pub(super) is_remapped: bool,
+    pub(super) seen: Vec<Seen>,
+    pub(super) notices: Vec<Notice>,
+    pub(super) ended: Option<bool>,
+    array: Array,
+    portals: Arc<Portals>,
+    sessions: Sessions<u32>,
+    connections: BTreeMap<u32, Connection>,
+    next_connection: u32,
+    reinstating: BTreeMap<u32, (u32, u16)>,
+}
+
+pub(super) fn address(port: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, u8::try_from(port + 1).unwrap()], 3260))
+}
+
+pub(super) fn options(ports: usize) -> Options {
+    let second = Duration::from_secs(1);
+    Options {
+        initiator: Initiator {
+            name: String::from("iqn.2026-01.example:host"),
+            chap: None,
+            digests: Digests::None,
+            login_timeout: Duration::from_secs(15),
+            nop_interval: second,
+            nop_timeout: second,
+            command_timeout: Duration::from_secs(30),
+            early_data: EarlyData::On,
+        },
+        portals: (0..ports)
+            .map(|port| PortalConfig::Target {
+                portal: address(port),
+                target_name: TARGET_NAME.to_owned(),
+                lun: None,
+            })
+            .collect(),
+        disks: DiskConfig {
+            policy: Policy::RoundRobin,
+            no_path: NoPath::Queue,
+            delayed_removal: Duration::from_secs(60),
+            layer: Layer::Multipath,
+            sharing: scsi_multipath::Sharing::default(),
+            fence: scsi_multipath::FencePolicy::default(),
+        },
+        filter: Filter::default(),
+        salt: Vec::new(),
+        seed: 1,
+    }
+}
+
+impl Rig {
+    /// One controller with so many ports, all in one portal group, and two logical units; everything is up.
+    pub(super) fn new(ports: usize) -> Self {
+        let mut rig = Self::with(options(ports), ports);
+        rig.advance(Duration::from_millis(1));
+        assert!((0..ports).all(|port| rig.is_up(port)), "{:?}", rig.notices);
+        rig.seen.clear();
+        rig
+    }
+
+    /// Nothing has happened but the start.
+    pub(super) fn with(options: Options, ports: usize) -> Self {
+        let units = (0..2).map(|lun| UnitOptions::memory(lun, 1 << 20)).collect();
+        let array = Array::new(array::Options {
+            controllers: 1,
+            ports_per_controller: u16::try_from(ports).unwrap(),
+            units,
+            ..array::Options::default()
+        });
+        let portals = (0..ports).map(|port| Portal { address: address(port), group: 1 }).collect();
+        let target = target::Target { name: TARGET_NAME.to_owned(), alias: None, portals, chap: None };
+        let mut host = Host::new(options);
+        host.set_trace(true);
+        host.handle(Instant::START, Event::Start);
+        Self {
+            now: Instant::START,
+            host,
+            doors: vec![Door::Open; ports],
+            refused_resets: 0,
+            is_remapped: false,
+            seen: Vec::new(),
+            notices: Vec::new(),
+            ended: None,
+            array,
+            portals: Arc::new(Portals { targets: vec![target], discovery_chap: None }),
+            sessions: Sessions::new(64),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            reinstating: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_up(&self, nexus: usize) -> bool {
+        self.host.nexus(NexusIndex(u32::try_from(nexus).unwrap())).is_some_and(|nexus| nexus.is_up)
+    }
+
+    /// The path of the disk behind a LUN over a nexus.
+    pub(super) fn path(&self, nexus: u32, lun: u16) -> PathId {
+        let disks = self.host.disks().filter_map(|view| view.disk);
+        let mut paths = disks.flat_map(Disk::paths).map(|path| path.status.id);
+        let is_it = |path: &PathId| {
+            let view = self.host.path(*path).unwrap();
+            view.nexus.0 == nexus && view.lun == Lun::from(lun)
+        };
+        paths.find(is_it).expect("the path has joined")
+    }
+
+    /// The connection of a nexus breaks, and both ends know it.
+    pub(super) fn cut(&mut self, nexus: u32) {
+        let ids: Vec<u32> = self.held(nexus).collect();
+        for id in ids {
+            self.connections.get_mut(&id).unwrap().is_held = false;
+            self.close_at_target(id);
+        }
+        let why = String::from("cut");
+        self.host.handle(self.now, Event::Closed { nexus: NexusIndex(nexus), loss: Loss::Broken, why });
+    }
+
+    /// A disk asks for a proof.
+    pub(super) fn fence(&mut self, path: PathId) {
+        self.settle();
+        self.host.fence(path);
+    }
+
+    pub(super) fn run_until(&mut self, condition: impl Fn(&Self) -> bool) {
+        let limit = self.now + Duration::from_secs(600);
+        while !condition(self) {
+            assert!(self.now < limit, "{:#?}", self.seen);
+            self.advance(Duration::from_millis(20));
+        }
+    }
+
+    pub(super) fn fenced(&self) -> Vec<(PathId, Proof)> {
+        let proof = |seen: &Seen| match seen {
+            Seen::Fenced { path, proof } => Some((*path, *proof)),
+            _ => None,
+        };
+        self.seen.iter().filter_map(proof).collect()
+    }
+
+    /// Lets time pass, and everything happen that is due.
+    pub(super) fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.settle();
+        for _ in 0..ROUNDS_MAX {
+            let host = self.host.poll_timeout();
+            // Whoever reads nothing from a connection does not end it either.
+            let awake = self.connections.values().filter(|it| !it.is_mute);
+            let sessions = awake.filter_map(|it| it.session.poll_timeout());
+            let due = sessions.chain(host).chain(self.array.poll_timeout()).min();
+            let Some(due) = due.filter(|due| *due <= end) else {
+                self.now = end;
+                return self.settle();
+            };
+            self.now = self.now.max(due);
+            if host.is_some_and(|at| at <= self.now) {
+                self.host.handle(self.now, Event::Timeout);
+            }
+            for connection in self.connections.values_mut().filter(|it| !it.is_mute) {
+                if connection.session.poll_timeout().is_some_and(|at| at <= self.now) {
+                    connection.session.handle(self.now, target::Event::Timeout);
+                }
+            }
+            self.array.handle(self.now, array::Event::Timeout);
+            self.settle();
+        }
+        panic!("time does not pass: {:#?}", self.seen);
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let mut any = false;
+            while let Some(action) = self.host.poll_action() {
+                any = true;
+                self.take(action);
+            }
+            for id in self.connections.keys().copied().collect::<Vec<_>>() {
+                any |= self.drain_target(id);
+                any |= self.deliver_to_host(id);
+            }
+            any |= self.drain_array();
+            if !any {
+                return;
+            }
+        }
+        panic!("no rest: {:#?}", self.seen);
+    }
+
+    fn take(&mut self, action: Action) {
+        match action {
+            Action::Connect { nexus, address } => self.connect(nexus, address),
+            Action::Disconnect { nexus, how } => {
+                let ids: Vec<u32> = self.held(nexus.0).collect();
+                for id in ids {
+                    let connection = self.connections.get_mut(&id).unwrap();
+                    if how == Parting::Orderly {
+                        self.seen.push(Seen::LoggedOut { nexus: nexus.0, port: connection.port });
+                    }
+                    connection.is_held = false;
+                    // Through a dark door the target does not learn of it.
+                    if self.doors[connection.port] != Door::Dark {
+                        self.close_at_target(id);
+                    }
+                }
+            }
+            Action::Flush { nexus } => self.flush(nexus),
+            Action::Notice(notice) => self.notices.push(notice),
+            Action::Trace(Trace::Fenced { path, proof }) => self.seen.push(Seen::Fenced { path, proof }),
+            Action::Ended { clean } => self.ended = Some(clean),
+            Action::Complete(..)
+            | Action::Ready { .. }
+            | Action::Resized { .. }
+            | Action::Gone { .. }
+            | Action::Trace(_) => {}
+        }
+    }
+
+    fn connect(&mut self, nexus: NexusIndex, to: SocketAddr) {
+        let port = (0..self.doors.len()).find(|port| address(*port) == to).expect("a port of the array");
+        assert_eq!(self.held(nexus.0).count(), 0, "nexus {} has a connection already", nexus.0);
+        self.seen.push(Seen::Connect { nexus: nexus.0, port });
+        match self.doors[port] {
+            Door::Dark => return,
+            Door::Refusing => {
+                let why = String::from("refused");
+                return self.host.handle(self.now, Event::ConnectFailed { nexus, why });
+            }
+            Door::Open | Door::Mute => {}
+        }
+        let challenge = Challenge { identifier: 0, bytes: [7; CHALLENGE_LENGTH] };
+        let session =
+            target::Session::new(self.now, target::Options::new(self.portals.clone(), 1, challenge));
+        let id = self.next_connection;
+        self.next_connection += 1;
+        let is_mute = self.doors[port] == Door::Mute;
+        let connection =
+            Connection { nexus: nexus.0, port, session, is_held: true, tsih: None, is_open: false, is_mute };
+        self.connections.insert(id, connection);
+        self.host.handle(self.now, Event::Connected { nexus, challenge: None });
+    }
+
+    fn held(&self, nexus: u32) -> impl Iterator<Item = u32> {
+        self.connections.iter().filter(move |(_, it)| it.is_held && it.nexus == nexus).map(|(id, _)| *id)
+    }
+
+    fn flush(&mut self, nexus: NexusIndex) {
+        let id = self.held(nexus.0).next();
+        if let Some(connection) = id.and_then(|id| self.connections.get_mut(&id))
+            && let Some(session) = self.host.session_mut(nexus)
+        {
+            let is_heard = self.doors[connection.port] != Door::Dark && !connection.is_mute;
+            loop {
+                let mut slices = [IoSlice::new(&[]); 16];
+                let count = session.transmit(&mut slices);
+                let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                if bytes.is_empty() {
+                    break;
+                }
+                session.handle(self.now, initiator::Event::Sent(bytes.len()));
+                if is_heard {
+                    give(&mut connection.session, self.now, &bytes);
+                }
+            }
+        }
+        self.host.handle(self.now, Event::Flushed { nexus });
+    }
+
+    fn deliver_to_host(&mut self, id: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else { return false };
+        let mut slices = [IoSlice::new(&[]); 16];
+        let count = connection.session.transmit(&mut slices);
+        let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+        if bytes.is_empty() {
+            return false;
+        }
+        connection.session.handle(self.now, target::Event::Sent(bytes.len()));
+        let nexus = NexusIndex(connection.nexus);
+        let is_heard = connection.is_held && self.doors[connection.port] != Door::Dark;
+        if is_heard && let Some(session) = self.host.session_mut(nexus) {
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let mut taken = 0;
+                for slice in &mut session.receive_into() {
+                    let count = slice.len().min(rest.len() - taken);
+                    slice[..count].copy_from_slice(&rest[taken..taken + count]);
+                    taken += count;
+                }
+                if taken == 0 {
+                    break;
+                }
+                session.handle(self.now, initiator::Event::Received(taken));
+                rest = &rest[taken..];
+            }
+            self.host.handle(self.now, Event::Touched { nexus });
+        }
+        true
+    }
+
+    fn drain_target(&mut self, id: u32) -> bool {
+        let mut any = false;
+        while let Some(action) = self.connections.get_mut(&id).and_then(|it| it.session.poll_action()) {
+            any = true;
+            match action {
+                target::Action::Admit { key, tsih } => self.admit(id, key, tsih),
+                target::Action::LoggedIn(admitted) => {
+                    let connection = self.connections.get_mut(&id).unwrap();
+                    connection.is_open = true;
+                    let port = PortId(u16::try_from(connection.port + 1).unwrap());
+                    let initiator = admitted.initiator_name;
+                    let nexus = NexusId(id);
+                    self.array.handle(self.now, array::Event::NexusOpened { nexus, port, initiator });
+                }
+                target::Action::Command(command) => self.execute(id, command),
+                target::Action::TaskManagement { tag, function, lun, referenced } => {
+                    self.manage(id, tag, function, lun, referenced);
+                }
+                target::Action::LoggedOut => {}
+                target::Action::Disconnect(_) => {
+                    while self.deliver_to_host(id) {}
+                    self.close_at_target(id);
+                }
+            }
+        }
+        any
+    }
+
+    fn admit(&mut self, id: u32, key: target::SessionKey, tsih: u16) {
+        let Connection { nexus, port, .. } = self.connections[&id];
+        self.seen.push(Seen::Login { nexus, port });
+        match self.sessions.admit(key, tsih, id) {
+            Admission::New { tsih } => self.admitted(id, tsih),
+            Admission::Reinstates { tsih, previous, .. } => {
+                self.reinstating.insert(previous, (id, tsih));
+                self.close_at_target(previous);
+            }
+            Admission::Refused(status) => panic!("{status:?}"),
+        }
+    }
+
+    fn admitted(&mut self, id: u32, tsih: u16) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.tsih = Some(tsih);
+            connection.session.handle(self.now, target::Event::Admitted { tsih });
+        }
+    }
+
+    fn close_at_target(&mut self, id: u32) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        if let Some(tsih) = connection.tsih {
+            self.sessions.ended(tsih);
+        }
+        if connection.is_open {
+            self.array.handle(self.now, array::Event::NexusClosed { nexus: NexusId(id) });
+        }
+        if connection.is_held {
+            let why = String::from("the peer closed the connection");
+            let nexus = NexusIndex(connection.nexus);
+            self.host.handle(self.now, Event::Closed { nexus, loss: Loss::Broken, why });
+        }
+    }
+
+    fn execute(&mut self, id: u32, command: target::Command) {
+        let lun = if self.is_remapped && command.lun == Lun::from(0) { Lun::from(1) } else { command.lun };
+        if let [0x12, 1, 0x83, ..] = command.cdb.as_slice() {
+            let nexus = self.connections[&id].nexus;
+            self.seen.push(Seen::Identity { nexus, lun: number(command.lun) });
+        }
+        let event = array::Event::Command {
+            nexus: NexusId(id),
+            tag: command.tag.0,
+            lun,
+            cdb: command.cdb,
+            attribute: command.attribute,
+            data: command.data,
+            expected: command.expected_length,
+        };
+        self.array.handle(self.now, event);
+    }
+
+    fn manage(
+        &mut self,
+        id: u32,
+        tag: TaskManagementTag,
+        function: TaskManagement,
+        lun: Lun,
+        referenced: Option<CommandTag>,
+    ) {
+        let nexus = self.connections[&id].nexus;
+        let function = match function {
+            TaskManagement::LogicalUnitReset => {
+                self.seen.push(Seen::Reset { nexus, lun: number(lun) });
+                if self.refused_resets > 0 {
+                    self.refused_resets -= 1;
+                    let response = TaskManagementResponse::NotSupported;
+                    let event = target::Event::TaskManagementDone { tag, response };
+                    return self.connections.get_mut(&id).unwrap().session.handle(self.now, event);
+                }
+                array::Function::LogicalUnitReset
+            }
+            TaskManagement::AbortTaskSet => {
+                self.seen.push(Seen::AbortTaskSet { nexus, lun: number(lun) });
+                array::Function::AbortTaskSet
+            }
+            TaskManagement::AbortTask => array::Function::AbortTask,
+            other => panic!("nobody asks for {other:?}"),
+        };
+        let (nexus, referenced) = (NexusId(id), referenced.map(|tag| tag.0));
+        let event = array::Event::TaskManagement { nexus, tag: tag.0, function, lun, referenced };
+        self.array.handle(self.now, event);
+    }
+
+    fn drain_array(&mut self) -> bool {
+        let mut any = false;
+        while let Some(action) = self.array.poll_action() {
+            any = true;
+            let (nexus, event) = match action {
+                array::Action::Reply { nexus, tag, reply, data } => {
+                    (nexus, target::Event::Reply { tag: CommandTag(tag), reply, data })
+                }
+                array::Action::Aborted { nexus, tag } => {
+                    (nexus, target::Event::Aborted { tag: CommandTag(tag) })
+                }
+                array::Action::TaskManagementReply { nexus, tag, response } => {
+                    assert_eq!(response, array::Response::Complete);
+                    let response = TaskManagementResponse::Complete;
+                    (nexus, target::Event::TaskManagementDone { tag: TaskManagementTag(tag), response })
+                }
+                array::Action::NexusDrained { nexus } => {
+                    if let Some((id, tsih)) = self.reinstating.remove(&nexus.0) {
+                        self.admitted(id, tsih);
+                    }
+                    continue;
+                }
+            };
+            if let Some(connection) = self.connections.get_mut(&nexus.0) {
+                connection.session.handle(self.now, event);
+            }
+        }
+        any
+    }
+}
+
+fn give(session: &mut target::Session, now: Instant, bytes: &[u8]) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let mut taken = 0;
+        for slice in &mut session.receive_into() {
+            let count = slice.len().min(rest.len() - taken);
+            slice[..count].copy_from_slice(&rest[taken..taken + count]);
+            taken += count;
+        }
+        assert!(taken > 0, "the target takes what a test sends");
+        session.handle(now, target::Event::Received(taken));
+        rest = &rest[taken..];
+    }
+}
+
+fn number(lun: Lun) -> u64 {
+    u64::from_be_bytes(lun.0) >> 48
+}

@@ -1,0 +1,73 @@
+//! What the checkers see of what goes on inside the host.
+
+use ::host::Trace;
+use scsi::{AdditionalSense, CdbBytes, Ending, SenseKey};
+
+use super::Host;
+use crate::check::{Epoch, Rule};
+use crate::log::Part;
+use crate::scene::Scene;
+
+impl Host {
+    pub(super) fn watch(&mut self, scene: &mut Scene, trace: Trace) {
+        match trace {
+            Trace::Started { path, id, cdb } => {
+                scene.note(Part::Disk, [4, path.0.into(), id.0], || {
+                    format!("{path} command {:x} {:02x?}", id.0, cdb.as_slice())
+                });
+                let epoch = Epoch(self.access_epoch);
+                self.in_flight.insert((path, id), epoch);
+                if is_medium(&cdb) {
+                    let finding = scene.checks.access.started(path, epoch);
+                    scene.checks.found(scene.now, Rule::Access, finding);
+                }
+            }
+            Trace::Ended { path, id, cdb, ending } => {
+                scene.note(Part::Disk, [1, path.0.into(), id.0], || {
+                    format!("{path} command {:x} ended: {ending:?}", id.0)
+                });
+                self.commands_lost += u64::from(ending == Ending::Lost);
+                // A refusal that crossed a change of the access state says nothing about the new one.
+                let epoch = Epoch(self.access_epoch);
+                let sent_in = self.in_flight.remove(&(path, id));
+                if sent_in == Some(epoch) && refuses_for_access(&ending) && is_medium(&cdb) {
+                    scene.checks.access.refused(path, epoch);
+                }
+            }
+            Trace::Report { disk, report } => {
+                scene.note(Part::Disk, [5, disk.0.into(), 0], || format!("disk {}: {report}", disk.0));
+            }
+            Trace::Settled { disk } => {
+                let Some(disk) = self.machine.disk(disk).and_then(|view| view.disk) else { return };
+                let status = disk.status();
+                let finding = scene.checks.bounds.disk(disk.requests(), status.parked + status.pausing);
+                scene.checks.found(scene.now, Rule::Bounds, finding);
+            }
+            Trace::Up { nexus } => {
+                scene.note(Part::Nexus, [5, nexus.0.into(), 0], || format!("nexus {} is up", nexus.0));
+            }
+            Trace::Fenced { path, proof } => {
+                scene
+                    .note(Part::Disk, [7, path.0.into(), proof as u64], || format!("{path} fenced: {proof}"));
+            }
+            Trace::Lost { nexus, was_up } => {
+                scene.note(Part::Nexus, [3, nexus.0.into(), 0], || format!("nexus {} is lost", nexus.0));
+                self.nexuses_lost += u64::from(was_up);
+            }
+        }
+    }
+}
+
+/// 02/04/0B and 02/04/0C: the port group serves no medium commands (SPC, 5.15.2).
+fn refuses_for_access(ending: &Ending) -> bool {
+    let Ending::Reply(reply) = ending else { return false };
+    let Some(sense) = reply.sense.as_deref().and_then(|sense| sense.parse()) else { return false };
+    sense.key == SenseKey::NotReady
+        && [AdditionalSense::LUN_NOT_READY_ALUA_STANDBY, AdditionalSense::LUN_NOT_READY_ALUA_UNAVAILABLE]
+            .contains(&sense.additional)
+}
+
+/// READ, WRITE, WRITE SAME, UNMAP and SYNCHRONIZE CACHE, in the forms that a disk sends.
+const fn is_medium(cdb: &CdbBytes) -> bool {
+    matches!(cdb.operation_code(), 0x28 | 0x88 | 0x2a | 0x8a | 0x35 | 0x91 | 0x41 | 0x93 | 0x42)
+}
