@@ -170,8 +170,11 @@ impl<'a> Stand<'a> {
         let configuration = room.path("smpath.toml");
         fs::write(&configuration, CONFIGURATION)?;
         arguments.extend(["--config".to_owned(), configuration.display().to_string()]);
-        let disk = Disk::launch(&room, &arguments)?;
-        let device = Device::attach(&room.path("nbd"), DEVICE).with_context(|| disk.log())?;
+        let mut disk = Disk::launch(&room, &arguments)?;
+        let socket = room.path("nbd");
+        wait_until(LIMIT, "NBD socket", || (socket.exists() || disk.ensure_alive().is_err()).then_some(()))?;
+        disk.ensure_alive()?;
+        let device = Device::attach(&socket, DEVICE).with_context(|| disk.log())?;
         wait_until(LIMIT, "second path", || (usable_paths(&disk).ok()? == 2).then_some(()))
             .with_context(|| disk.log())?;
         Ok(Self { lio, layout, links, device, disk, _room: room, started: Instant::now(), steps: Vec::new() })
