@@ -186,7 +186,7 @@ fn uml(image: &Image, control: &Path) -> Vec<String> {
         format!("mem={MEMORY}"),
         format!("initrd={}", image.initramfs.display()),
         format!("uml_dir={}", folder.display()),
-        format!("control={}", control.display()),
+        format!("guest_control={}", control.display()),
         "con=null".to_owned(),
         "con0=fd:0,fd:1".to_owned(),
         "seccomp=auto".to_owned(),
