@@ -45,6 +45,11 @@ impl Link {
         self.shared.turn(Weather::Cut);
     }
 
+    /// Every connection is reset, and the next one is carried: no login is cut off in its middle.
+    pub(crate) fn reset(&self) {
+        self.shared.lock().open.drain(..).for_each(|stream| reset(&stream));
+    }
+
     pub(crate) fn stall(&self) {
         self.shared.turn(Weather::Stalled);
     }
@@ -211,6 +216,18 @@ mod tests {
         let after = TcpStream::connect(link.address()).unwrap();
         assert_eq!(said_back(&after, b"ping").unwrap(), *b"ping");
         assert_eq!(link.carried(), 16);
+    }
+
+    #[test]
+    fn a_reset_link_carries_the_next_connection() {
+        let link = Link::to(echo()).unwrap();
+        let before = TcpStream::connect(link.address()).unwrap();
+        assert_eq!(said_back(&before, b"ping").unwrap(), *b"ping");
+
+        link.reset();
+        let after = TcpStream::connect(link.address()).unwrap();
+        assert!(said_back(&before, b"ping").is_err());
+        assert_eq!(said_back(&after, b"ping").unwrap(), *b"ping");
     }
 
     #[test]

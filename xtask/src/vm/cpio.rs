@@ -112,6 +112,6 @@ mod tests {
         let expected = "070701 00000003 000081ed 00000000 00000000 00000001 00000000 00000005 \
                         00000000 00000000 00000000 00000000 00000005 00000000";
         assert_eq!(header, expected.replace(' ', ""));
-        assert!(bytes[init..].starts_with(b"init\0\0hello\0\0\0070701"), "name and content are padded");
+        assert!(bytes[init..].starts_with(b"init\0\0hello\0\0\x00070701"), "name and content are padded");
     }
 }

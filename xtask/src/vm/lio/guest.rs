@@ -61,8 +61,10 @@ pub(super) struct Case {
     /// Which portals of LIO.
     pub(super) target: &'static str,
     pub(super) expected: Verdict,
-    pub(super) run: Box<dyn Fn(&Lio) -> Result<Seen>>,
+    pub(super) run: Box<Run>,
 }
+
+type Run = dyn Fn(&Lio) -> Result<Seen>;
 
 pub(super) struct Seen {
     pub(super) verdict: Verdict,
@@ -81,13 +83,13 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
     cases.extend(product::cases(&options.fences)?);
     let lio = Lio::set_up(&programs)?;
     println!("LIO of Linux {}", std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
-    println!("{:44} | {:28} | {:10} | {:7} | detail", "case", "mode", "target", "data");
+    println!("{:45} | {:38} | {:10} | {:7} | detail", "case", "mode", "target", "data");
     let (mut wrong, mut run) = (0, 0);
     for case in cases.iter().filter(|case| format!("{} {}", case.name, case.mode).contains(&options.filter)) {
         let started = Instant::now();
         let seen = (case.run)(&lio);
         run += 1;
-        let head = format!("{:44} | {:28} | {:10}", case.name, case.mode, case.target);
+        let head = format!("{:45} | {:38} | {:10}", case.name, case.mode, case.target);
         let (as_expected, steps) = match seen {
             Ok(Seen { verdict, summary, steps }) => {
                 let as_expected = verdict == case.expected;

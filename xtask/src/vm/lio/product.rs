@@ -206,11 +206,7 @@ impl<'a> Stand<'a> {
         match loss {
             Loss::GroupClosed => close_and_open(u16::try_from(path + 1)?)?,
             Loss::Silent => self.links[path].stall(),
-            Loss::Reset | Loss::Held => {
-                self.links[path].cut();
-                // For longer, a login would be accepted and cut off too, and no later one would be a proof.
-                self.links[path].restore();
-            }
+            Loss::Reset | Loss::Held => self.links[path].reset(),
         }
         self.step(&format!("path {path} is lost"));
         self.expect(&written, "the stuck write was repeated and acknowledged", lost)?;

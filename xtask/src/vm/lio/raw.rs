@@ -12,46 +12,44 @@ use crate::harness::process::run;
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Name, steps as the example `fences` takes them, and what they lead to.
-fn table() -> Vec<(&'static str, String, Verdict)> {
+fn table() -> Vec<(&'static str, Vec<String>, Verdict)> {
     use Verdict::{Corrupt, Kept};
     let [first, second] = FIRST_GROUP;
-    let off_and_on = format!("run=echo 0 >{0}; echo 1 >{0}", switch_of(1));
+    let switch = switch_of(1);
+    let steps = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let command = |command: String| vec![format!("run={command}")];
+    let off_and_on = command(format!("echo 0 >{switch}; echo 1 >{switch}"));
     // The command that closes a group returns when the group's commands have ended.
-    let off = format!("run=(echo 0 >{0}; echo 1 >{0}) & sleep 1", switch_of(1));
-    let text = str::to_owned;
+    let off = command(format!("(echo 0 >{switch}; echo 1 >{switch}) & sleep 1"));
+    let by_two_portals = format!("portal={second} abandon=500 portal={first} login reset");
+    let abandoned_and_off = [steps("abandon=500"), off_and_on, steps("login reset")].concat();
+    let by_the_other =
+        [steps("for=5000"), off, steps(&format!("portal={SECOND_GROUP} fresh reset"))].concat();
     vec![
-        ("no fence", text("fresh"), Corrupt),
-        ("reinstatement", text("login"), Kept),
-        ("reset, at once", text("fresh reset"), Kept),
-        ("reset, 4 s later", text("for=6500 wait=4000 fresh reset"), Corrupt),
-        ("reinstatement and reset", text("login reset"), Kept),
-        ("the same, the old connection left open", text("lose=keep login reset"), Kept),
-        ("the same, 4 s later", text("for=6500 wait=4000 login reset"), Kept),
-        ("first login abandoned", text("abandon=500 login reset"), Kept),
-        ("the same, by two portals", format!("portal={second} abandon=500 portal={first} login reset"), Kept),
-        ("the same, 4 s later", text("for=6500 wait=4000 abandon=500 login reset"), Kept),
-        ("the same, the group closed and opened", format!("abandon=500|{off_and_on}|login|reset"), Kept),
-        ("command aborted before the loss", text("lose=abort login reset"), Kept),
-        ("session logged out", text("lose=logout login reset"), Corrupt),
-        (
-            "group closed, reset by the other group",
-            format!("for=5000|{off}|portal={SECOND_GROUP}|fresh|reset"),
-            Corrupt,
-        ),
+        ("no fence", steps("fresh"), Corrupt),
+        ("reinstatement", steps("login"), Kept),
+        ("reset, at once", steps("fresh reset"), Kept),
+        ("reset, 4 s later", steps("for=6500 wait=4000 fresh reset"), Corrupt),
+        ("reinstatement and reset", steps("login reset"), Kept),
+        ("the same, the old connection left open", steps("lose=keep login reset"), Kept),
+        ("the same, 4 s later", steps("for=6500 wait=4000 login reset"), Kept),
+        ("first login abandoned", steps("abandon=500 login reset"), Kept),
+        ("the same, by two portals", steps(&by_two_portals), Kept),
+        ("the same, 4 s later", steps("for=6500 wait=4000 abandon=500 login reset"), Kept),
+        ("the same, the group closed and opened", abandoned_and_off, Kept),
+        ("command aborted before the loss", steps("lose=abort login reset"), Kept),
+        ("session logged out", steps("lose=logout login reset"), Corrupt),
+        ("group closed, reset by the other", by_the_other, Corrupt),
     ]
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let case = |(name, steps, expected): (&str, String, Verdict)| {
-        // A step with spaces in it needs another separator.
-        let separator = if steps.contains('|') { '|' } else { ' ' };
-        let steps: Vec<String> = steps.split(separator).map(str::to_owned).collect();
-        let named = steps.iter().map(|step| {
-            step.split_once("=echo").or(step.split_once("=(")).map_or(step.as_str(), |(name, _)| name)
-        });
-        let mode = named.filter(|step| !step.starts_with("portal")).collect::<Vec<_>>().join(" ");
-        let target =
-            if steps.iter().any(|step| step.contains(SECOND_GROUP)) { "two groups" } else { "one group" };
+    let case = |(name, steps, expected): (&str, Vec<String>, Verdict)| {
+        let in_short = steps.iter().filter(|step| !step.starts_with("portal="));
+        let in_short = in_short.map(|step| if step.starts_with("run=") { "run" } else { step });
+        let mode = in_short.collect::<Vec<_>>().join(" ");
+        let is_in_two = steps.iter().any(|step| step.contains(SECOND_GROUP));
+        let target = if is_in_two { "two groups" } else { "one group" };
         Case {
             name: format!("raw: {name}"),
             mode,
