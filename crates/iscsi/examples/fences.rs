@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! fences PORTAL TARGET STEP...       the LUN is 0, and its back end is the example `late` of the crate `nbd`
-//!   for=MILLISECONDS    how long the write is stuck; 3000
+//!   for=MILLISECONDS    how long the write is stuck; 2000
 //!   writes=NUMBER       so many writes are stuck, each to a block of its own; 1
 //!   lose=reset|close|keep|logout   the connection is reset, closed, left open, or the session is logged out; reset
 //!   portal=ADDRESS      later steps go there
@@ -96,7 +96,7 @@ impl Case {
         Self {
             portal: portal.to_owned(),
             target: target.to_owned(),
-            stuck_for: Duration::from_secs(3),
+            stuck_for: Duration::from_secs(2),
             writes: 1,
             lose: "reset".to_owned(),
             started: Instant::now(),

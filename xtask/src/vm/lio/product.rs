@@ -28,7 +28,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const DEVICE: &str = "/dev/nbd1";
 
 /// Longer than smpath takes to give up a silent path and to write on another one.
-const STUCK_FOR: Duration = Duration::from_secs(5);
+const STUCK_FOR: Duration = Duration::from_secs(4);
 
 /// A write that is not answered by then went into the silent link.
 const SILENT_AFTER: Duration = Duration::from_millis(700);
