@@ -2,6 +2,8 @@
 
 mod bench;
 mod harness;
+mod kill;
+mod pause;
 mod real_targets;
 mod tidy;
 mod vm;
@@ -16,6 +18,8 @@ usage: cargo run -p xtask -- COMMAND
 
   tidy                     check the boundaries between crates, the sources' habits, the licences, the documents
   real-targets [FILTER]    drive the built smpath against tgtd, libiscsi, QEMU, libnbd and fio (--list names the cases)
+  kill [OPTIONS]           kill and restart smpath run under a verifying client (--rounds N, --seed S, --target tgt|array)
+  pause [OPTIONS]          how long I/O rests when a path is lost (--rounds N, --target tgt|array)
   bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)
   vm build|run|lio         a guest with a kernel of its own; LIO and a stuck write in it";
 
@@ -36,6 +40,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         Some("bench") if arguments.get(1).is_some_and(|what| what == "peers") => {
             bench::command(&arguments[2..])
         }
+        Some("kill") => kill::command(&arguments[1..]),
+        Some("pause") => pause::command(&arguments[1..]),
         Some("vm") => vm::command(&arguments[1..]),
         Some("real-targets") => real_targets::command(&arguments[1..]),
         _ => {

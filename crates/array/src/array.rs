@@ -16,9 +16,10 @@ use crate::inquiry::Naming;
 use crate::task_management::{Drain, Function, Response};
 use crate::task_set::Sequence;
 use crate::topology::{
-    GroupId, NexusId, NexusLoss, Options, PortId, Topology, UnitId, UnitOptions, WriteProtection,
+    Coordination, GroupId, NexusId, NexusLoss, Options, PortId, Remapping, Topology, UnitId, UnitOptions,
+    WriteProtection,
 };
-use crate::unit::{Counters, Identity, Unit};
+use crate::unit::{Counters, Identity, ShownIdentity, Unit};
 
 /// What happens to an array.
 #[derive(Debug)]
@@ -76,6 +77,27 @@ pub enum Event {
     Resize {
         unit: UnitId,
         size: u64,
+    },
+    /// Of the closed nexus whatever still runs is out of reach of every task management function, and none waits
+    /// for it: what a known target does with the commands of a session that it has begun to end.
+    Disown {
+        nexus: NexusId,
+    },
+    /// The unit loses power and comes back: what it held is never executed and never answered. The attention says so
+    /// to every nexus; what becomes of a cache is for the store to say.
+    PowerCycle {
+        unit: UnitId,
+        attention: AdditionalSense,
+    },
+    /// From now on REPORT TARGET PORT GROUPS answers for the unit what it would have answered now, or the truth again.
+    FreezeReport {
+        unit: UnitId,
+        frozen: bool,
+    },
+    /// What the unit says that it is, from now on. Nobody is told.
+    SetShown {
+        unit: UnitId,
+        shown: ShownIdentity,
     },
     /// A new unit; its [`UnitId`] is the number of units there were before.
     AddUnit(UnitOptions),
@@ -170,6 +192,8 @@ pub(crate) struct Behaviour {
     pub(crate) nexus_loss: NexusLoss,
     pub(crate) access_changes: crate::AccessChanges,
     pub(crate) attentions: AttentionPolicy,
+    pub(crate) coordination: Coordination,
+    pub(crate) remapping: Remapping,
 }
 
 #[derive(Debug)]
@@ -207,6 +231,8 @@ impl Array {
                 nexus_loss: options.nexus_loss,
                 access_changes: options.access_changes,
                 attentions: AttentionPolicy::Raised,
+                coordination: options.coordination,
+                remapping: options.remapping,
             },
             port_counters: topology.ports().map(|_| Counters::default()).collect(),
             sequence: 0,
@@ -233,6 +259,18 @@ impl Array {
             Event::SetPreferred { unit, group } => self.set_preferred(unit, group),
             Event::SetProtection { unit, protection } => self.set_protection(unit, protection),
             Event::Resize { unit, size } => self.resize(unit, size),
+            Event::Disown { nexus } => self.disown(nexus),
+            Event::PowerCycle { unit, attention } => self.power_cycle(now, unit, attention),
+            Event::FreezeReport { unit, frozen } => {
+                if let Some(unit) = self.unit_mut(unit) {
+                    unit.reported = frozen.then(|| unit.access.clone());
+                }
+            }
+            Event::SetShown { unit, shown } => {
+                if let Some(unit) = self.unit_mut(unit) {
+                    unit.shown = shown;
+                }
+            }
             Event::AddUnit(options) => self.add_unit(options),
             Event::RemoveUnit(unit) => self.remove_unit(now, unit),
             Event::Map { port, lun, unit } => self.map(port, lun, unit),
@@ -284,6 +322,17 @@ impl Array {
         self.nexuses.iter().map(|(id, nexus)| (*id, nexus.port, nexus.initiator.as_str()))
     }
 
+    /// What a LUN stands for at a port.
+    #[must_use]
+    pub fn unit_behind(&self, port: PortId, lun: Lun) -> Option<UnitId> {
+        if self.topology.has_port(port) { self.unit_at(port, lun) } else { None }
+    }
+
+    /// The WRITE commands that a unit holds, as they came; also those of nexuses that are closed.
+    pub fn held_writes(&self, unit: UnitId) -> impl Iterator<Item = HeldWrite<'_>> {
+        self.unit(unit).into_iter().flat_map(|unit| unit.tasks.writes())
+    }
+
     /// How often a fault has struck.
     #[must_use]
     pub fn fault_hits(&self, id: FaultId) -> u64 {
@@ -317,11 +366,23 @@ impl Array {
 
     /// Raises a condition on a unit for every nexus but one, as the policy allows.
     pub(crate) fn raise(&mut self, unit: UnitId, attention: AdditionalSense, except: Option<NexusId>) {
+        self.raise_in(unit, attention, except, None);
+    }
+
+    /// The same for the nexuses of one port group.
+    pub(crate) fn raise_in(
+        &mut self,
+        unit: UnitId,
+        attention: AdditionalSense,
+        except: Option<NexusId>,
+        group: Option<GroupId>,
+    ) {
         if self.options.attentions == AttentionPolicy::Swallowed {
             return;
         }
         for (id, nexus) in &mut self.nexuses {
-            if Some(*id) != except {
+            let is_in = group.is_none_or(|group| self.topology.group_of(nexus.port) == group);
+            if Some(*id) != except && is_in {
                 nexus.attentions[unit.index()].raise(attention);
             }
         }
@@ -369,7 +430,7 @@ impl Array {
         if self.unit(id).is_none() {
             return;
         }
-        self.drop_tasks(now, id);
+        let _ = self.drop_tasks(now, id);
         self.units[id.index()] = None;
         for map in &mut self.maps {
             map.retain(|_, unit| *unit != id);
@@ -389,6 +450,11 @@ impl Array {
             };
         }
         self.raise_on_all_units(AdditionalSense::REPORTED_LUNS_DATA_CHANGED, port);
+        if let (Some(unit), Remapping::ToldUntilIdentified) = (unit, self.options.remapping) {
+            let at_port =
+                self.nexuses.values_mut().filter(|nexus| port.is_none_or(|only| only == nexus.port));
+            at_port.for_each(|nexus| nexus.attentions[unit.index()].stand());
+        }
     }
 
     fn raise_on_all_units(&mut self, attention: AdditionalSense, port: Option<PortId>) {
@@ -449,6 +515,16 @@ fn single_level(lun: Lun) -> Lun {
         LunFormat::Flat(number) => Lun::from(number),
         _ => lun,
     }
+}
+
+/// A WRITE that was accepted and may still be executed.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldWrite<'a> {
+    pub nexus: NexusId,
+    pub tag: u64,
+    /// The logical block address.
+    pub first: u64,
+    pub data: &'a [u8],
 }
 
 /// What can be seen of a unit from outside.

@@ -10,6 +10,8 @@ use scsi::AdditionalSense;
 #[derive(Debug, Default)]
 pub(crate) struct Attentions {
     queue: Vec<AdditionalSense>,
+    /// 3F/0E is told until the nexus has read what is there.
+    stands: bool,
 }
 
 /// More than every condition that can sensibly stand at once; a longer queue says less than "start over".
@@ -32,12 +34,25 @@ impl Attentions {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.stands
+    }
+
+    /// REPORTED LUNS DATA HAS CHANGED is told again and again from now on.
+    pub(crate) fn stand(&mut self) {
+        self.stands = true;
+    }
+
+    /// The nexus has read the identity.
+    pub(crate) fn identified(&mut self) {
+        self.stands = false;
     }
 
     /// Tells the next one, and so clears it.
     pub(crate) fn tell(&mut self) -> Option<AdditionalSense> {
-        if self.queue.is_empty() { None } else { Some(self.queue.remove(0)) }
+        if self.queue.is_empty() {
+            return self.stands.then_some(AdditionalSense::REPORTED_LUNS_DATA_CHANGED);
+        }
+        Some(self.queue.remove(0))
     }
 
     pub(crate) fn clear(&mut self, attention: AdditionalSense) {

@@ -7,6 +7,7 @@ use scsi::capacity::{Capacity, Capacity10};
 use scsi::cdb::{Cdb, SelectReport};
 use scsi::inquiry::Peripheral;
 use scsi::luns::LunList;
+use scsi::vpd::DEVICE_ID;
 use scsi::{AdditionalSense, Lba, Lun, Sense, SenseData, SenseFormat, SenseKey};
 
 use crate::array::Array;
@@ -95,7 +96,15 @@ impl Array {
                 Vec::new()
             }
             Cdb::Inquiry { page: None, .. } => self.naming.standard(Peripheral::DISK),
-            Cdb::Inquiry { page: Some(page), .. } => self.naming.vital(*page, unit, task.port, group)?,
+            Cdb::Inquiry { page: Some(page), .. } => {
+                let bytes = self.naming.vital(*page, unit, task.port, group)?;
+                if *page == DEVICE_ID
+                    && let Some(nexus) = self.nexuses.get_mut(&task.nexus)
+                {
+                    nexus.attentions[id.index()].identified();
+                }
+                bytes
+            }
             Cdb::ReadCapacity10 => capacity_10(unit),
             Cdb::ReadCapacity16 { .. } => capacity_16(unit),
             Cdb::ReportLuns { select, .. } => {

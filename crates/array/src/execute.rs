@@ -3,12 +3,15 @@
 use block::Buffer;
 use clock::Instant;
 use scsi::cdb::{Cdb, DataPhase};
-use scsi::{CdbBytes, Lun, Reply, Residual, Sense, SenseData, SenseFormat, Status, TaskAttribute};
+use scsi::{
+    AdditionalSense, CdbBytes, Lba, Lun, Reply, Residual, Sense, SenseData, SenseFormat, SenseKey, Status,
+    TaskAttribute,
+};
 
 use crate::admission;
 use crate::array::{Action, Array};
 use crate::faults::{Effect, FaultId, Kind, Place, Subject, Until};
-use crate::task_set::{Answer, HeldTask, Hold, Sequence, Stage, Task};
+use crate::task_set::{Answer, HeldExtent, HeldTask, Hold, Sequence, Stage, Task};
 use crate::topology::{NexusId, UnitId};
 
 /// A command as the transport delivers it.
@@ -98,17 +101,14 @@ impl Array {
         match effect {
             None | Some((_, Effect::Function(_))) => self.run(id, task, answer),
             Some((fault, Effect::Hold { place, until })) => {
-                let until = match until {
-                    Until::After(duration) => Some(now + duration),
-                    Until::Released => None,
-                };
-                return self.hold_by_fault(
-                    id,
-                    Starting { task, answer, sequence },
-                    place,
-                    Hold { fault, until },
-                );
+                let hold = Hold { fault, until: until.at(now), extent: HeldExtent::Whole };
+                return self.hold_by_fault(id, Starting { task, answer, sequence }, place, hold);
             }
+            Some((fault, Effect::Tear { until, blocks })) => {
+                let hold = Hold { fault, until: until.at(now), extent: HeldExtent::Blocks(blocks) };
+                return self.hold_by_fault(id, Starting { task, answer, sequence }, Place::BackEnd, hold);
+            }
+            Some((_, Effect::Misdirect { blocks })) => self.run_elsewhere(id, task, answer, blocks),
             Some((_, Effect::Reply(reply))) => self.answer(task, reply),
             Some((_, Effect::LoseStatus)) => self.run(id, task, Answer::Withheld),
             Some((_, Effect::LoseCommand)) => self.pool.put(task.data),
@@ -134,7 +134,7 @@ impl Array {
         let Starting { task, answer, sequence } = starting;
         let sequence = sequence.unwrap_or_else(|| self.next_sequence());
         if let Some(unit) = self.unit_mut(id) {
-            unit.tasks.push(HeldTask { sequence, task, stage, answer });
+            unit.tasks.push(HeldTask { sequence, task, stage, answer, is_disowned: false });
         }
         sequence
     }
@@ -166,7 +166,10 @@ impl Array {
 
     fn run_held(&mut self, now: Instant, id: UnitId, sequence: Sequence) {
         let Some(held) = self.unit_mut(id).and_then(|unit| unit.tasks.take(sequence)) else { return };
-        self.run(id, held.task, held.answer);
+        match held.hold().map(|hold| hold.extent) {
+            Some(HeldExtent::Blocks(blocks)) => self.run_torn(id, held.task, held.answer, blocks),
+            _ => self.run(id, held.task, held.answer),
+        }
         self.ended(sequence);
         self.run_unblocked(now, id);
     }
@@ -177,6 +180,31 @@ impl Array {
             let HeldTask { sequence, task, answer, .. } = held;
             self.start(now, id, Starting { task, answer, sequence: Some(sequence) });
         }
+    }
+
+    /// Writes the first blocks of a command, and fails it.
+    fn run_torn(&mut self, id: UnitId, mut task: Task, answer: Answer, blocks: u32) {
+        let block_size = self.unit(id).map_or(0, |unit| unit.block_size);
+        if matches!(task.command, Cdb::Write(_)) {
+            let length = (blocks as usize).saturating_mul(block_size as usize).min(task.data.len());
+            task.data.set_len(length);
+            // Whatever came of it, it is told as failed.
+            let _ = self.execute(id, &mut task);
+        }
+        let sense = Sense::new(SenseKey::MediumError, AdditionalSense::WRITE_ERROR);
+        self.finish(id, task, Err(sense), answer);
+    }
+
+    /// Executes a WRITE at another place.
+    fn run_elsewhere(&mut self, id: UnitId, mut task: Task, answer: Answer, blocks: u64) {
+        let capacity = self.unit(id).map_or(0, crate::unit::Unit::blocks);
+        if let Cdb::Write(access) = &mut task.command {
+            let places = capacity.saturating_sub(access.blocks.0.into());
+            if places > 0 {
+                access.lba = Lba((access.lba.0 + blocks) % places);
+            }
+        }
+        self.run(id, task, answer);
     }
 
     fn run(&mut self, id: UnitId, mut task: Task, answer: Answer) {
@@ -265,6 +293,16 @@ impl Array {
 
     pub(crate) fn sense_format(&self, unit: Option<UnitId>) -> SenseFormat {
         unit.and_then(|unit| self.unit(unit)).map_or(SenseFormat::Fixed, |unit| unit.modes.sense_format())
+    }
+}
+
+impl Until {
+    /// `None`: when somebody says so.
+    fn at(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::After(duration) => Some(now + duration),
+            Self::Released => None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use clock::Duration;
 use scsi::Reply;
 
-use crate::{NexusId, PortId, Response, UnitId};
+use crate::{Function, NexusId, PortId, Response, UnitId};
 
 /// Names a fault so that it can be cleared, and what it holds be released. The caller chooses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,8 @@ pub struct Scope {
     pub class: Class,
     /// Only commands that touch a block of this range, as `(first, last)`.
     pub blocks: Option<(u64, u64)>,
+    /// Only this task management function, for [`Effect::Function`].
+    pub function: Option<Function>,
 }
 
 /// A class of commands.
@@ -90,6 +92,11 @@ pub enum Effect {
     LoseCommand,
     /// It is answered with GOOD and not executed: a lie that only a reader of the medium can find.
     LoseWrite,
+    /// It waits in the back end; then its first `blocks` blocks are written and it ends with MEDIUM ERROR, write
+    /// error (SPC: 3/0C/00). What is no WRITE changes nothing.
+    Tear { until: Until, blocks: u32 },
+    /// A WRITE changes the blocks that lie so many further on, round the end, and is answered as if all were well.
+    Misdirect { blocks: u64 },
     /// For task management functions: how one in scope is treated instead. Commands pass.
     Function(Treatment),
 }
@@ -120,6 +127,8 @@ pub enum Treatment {
     AnswerEarly,
     /// Not done, and answered with this.
     Answer(Response),
+    /// Done, and answered as complete even if there was no such task.
+    ClaimComplete,
 }
 
 /// A command as the rules see it.
@@ -198,12 +207,14 @@ impl Faults {
         nexus: NexusId,
         port: PortId,
         unit: Option<UnitId>,
+        function: Function,
     ) -> Option<Treatment> {
         for rule in self.rules.values_mut() {
             let Effect::Function(treatment) = rule.fault.effect else { continue };
             let scope = &rule.fault.scope;
             let covers = scope.nexus.is_none_or(|it| it == nexus)
                 && scope.port.is_none_or(|it| it == port)
+                && scope.function.is_none_or(|it| it == function)
                 && scope.unit.is_none_or(|it| Some(it) == unit);
             if covers && rule.is_due(&mut self.random) {
                 return Some(treatment);

@@ -13,7 +13,7 @@ use scsi::{Ascii, SENSE_LENGTH_MAX, Sense};
 use crate::limits;
 use crate::refusal;
 use crate::topology::{AccessChanges, GroupId, Options, PortId, Provisioning};
-use crate::unit::Unit;
+use crate::unit::{ShownIdentity, Unit};
 
 /// What all units of the array say the same.
 #[derive(Debug)]
@@ -124,11 +124,17 @@ impl Naming {
     fn designators(&self, unit: &Unit, port: PortId, group: GroupId) -> Vec<Designator> {
         let mut t10 = Ascii::<8>::new(&self.vendor).0.to_vec();
         t10.extend_from_slice(unit.identity.serial.as_bytes());
-        let mut designators = Vec::from([
-            Designator::of_logical_unit(DesignatorType::Naa, CodeSet::Binary, unit.identity.naa),
-            Designator::of_logical_unit(DesignatorType::T10VendorId, CodeSet::Ascii, t10),
-            Designator::relative_target_port(port.0),
-        ]);
+        let naa = match unit.shown {
+            ShownIdentity::Own => Some(unit.identity.naa),
+            ShownIdentity::Naa(naa) => Some(naa),
+            ShownIdentity::Nothing => None,
+        };
+        let mut designators = Vec::new();
+        if let Some(naa) = naa {
+            designators.push(Designator::of_logical_unit(DesignatorType::Naa, CodeSet::Binary, naa));
+            designators.push(Designator::of_logical_unit(DesignatorType::T10VendorId, CodeSet::Ascii, t10));
+        }
+        designators.push(Designator::relative_target_port(port.0));
         if self.access_changes != AccessChanges::None {
             designators.push(Designator::target_port_group(group.0));
         }

@@ -29,13 +29,13 @@ mod task_set;
 mod topology;
 mod unit;
 
-pub use array::{Action, Array, AttentionPolicy, Event, UnitView};
+pub use array::{Action, Array, AttentionPolicy, Event, HeldWrite, UnitView};
 pub use faults::{Chance, Class, Effect, Fault, FaultId, Place, Scope, Treatment, Until, When};
 pub use scsi::port_groups::AccessState;
 pub use store::{Extent, Mapping, MemoryStore, Store, StoreError};
 pub use task_management::{Function, Response};
 pub use topology::{
-    AccessChanges, GroupId, NexusId, NexusLoss, Options, PortId, Provisioning, UnitId, UnitOptions,
-    WriteCache, WriteProtection,
+    AccessChanges, Coordination, GroupId, NexusId, NexusLoss, Options, PortId, Provisioning, Remapping,
+    UnitId, UnitOptions, WriteCache, WriteProtection,
 };
-pub use unit::{Counters, Identity};
+pub use unit::{Counters, Identity, ShownIdentity};

@@ -40,7 +40,7 @@ impl Unit {
         self.check_writable()?;
         let (bytes, data) = self.whole_blocks(bytes, data)?;
         self.put(bytes, data)?;
-        self.settle(access.force_unit_access)
+        self.settle(bytes, access.force_unit_access)
     }
 
     /// What was written is read again; if BYTCHK asks for it, it is compared with what was sent.
@@ -97,7 +97,7 @@ impl Unit {
             Ok(())
         })?;
         self.put(bytes, data)?;
-        self.settle(access.force_unit_access)
+        self.settle(bytes, access.force_unit_access)
     }
 
     /// The first half of what was sent is compared; if it is equal, the second half is written (SBC: COMPARE AND
@@ -127,7 +127,7 @@ impl Unit {
         let (expected, new) = data.split_at(half);
         self.compare(bytes, expected, pool)?;
         self.put(bytes, new)?;
-        self.settle(swap.force_unit_access)
+        self.settle(bytes, swap.force_unit_access)
     }
 
     /// GOOD says that not all of it is now in a cache, which is true of an array without one (SBC: PRE-FETCH).
@@ -165,9 +165,10 @@ impl Unit {
     }
 
     /// A write is durable before it is acknowledged if it says so, or if there is no write cache.
-    pub(crate) fn settle(&mut self, force_unit_access: bool) -> Result<(), Sense> {
+    pub(crate) fn settle(&mut self, bytes: Bytes, force_unit_access: bool) -> Result<(), Sense> {
         if force_unit_access || !self.modes.write_cache_enabled() {
-            self.store.flush().map_err(|error| refusal::store_failed(error, true))?;
+            let settled = self.store.persist(bytes.offset, bytes.length);
+            settled.map_err(|error| refusal::store_failed(error, true))?;
         }
         Ok(())
     }

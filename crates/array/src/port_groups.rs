@@ -33,7 +33,7 @@ pub(crate) fn report(unit: &Unit, topology: Topology, format: PortGroupsFormat) 
         PortGroupsFormat::Reserved(_) => return Err(refusal::invalid_field(1, Some(7))),
     };
     let group = |id: GroupId| {
-        let access = unit.access(id);
+        let access = unit.reported(id);
         PortGroup {
             id: id.0,
             state: access.state,

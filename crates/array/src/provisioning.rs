@@ -48,7 +48,7 @@ impl Unit {
             None if same.unmap => self.punch(bytes)?,
             block => self.repeat(bytes, block, pool)?,
         }
-        self.settle(false)
+        self.settle(bytes, false)
     }
 
     fn one_block<'a>(&self, data: &'a [u8]) -> Result<&'a [u8], Sense> {
@@ -89,8 +89,9 @@ impl Unit {
         }
         for bytes in self.unmap_ranges(list)? {
             self.punch(bytes)?;
+            self.settle(bytes, false)?;
         }
-        self.settle(false)
+        Ok(())
     }
 
     fn unmap_ranges(&self, list: &[u8]) -> Result<Vec<Bytes>, Sense> {

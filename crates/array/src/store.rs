@@ -35,6 +35,18 @@ pub trait Store: Debug + Send {
     /// [`StoreError`]; then nothing is known to be durable.
     fn flush(&mut self) -> Result<(), StoreError>;
 
+    /// Makes a range durable; a store that cannot do less does [`Self::flush`].
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    fn persist(&mut self, _offset: u64, _length: u64) -> Result<(), StoreError> {
+        self.flush()
+    }
+
+    /// A volatile cache loses power: about so many in a hundred of the pieces that were not made durable go back to
+    /// what they held before. `chance` decides which. A store without such a cache loses nothing.
+    fn lose_cache(&mut self, _percent: u64, _chance: u64) {}
+
     /// The longest run known to be all mapped, or all not, that starts at `offset` and ends at the end of the store.
     fn extent(&mut self, offset: u64) -> Extent;
 

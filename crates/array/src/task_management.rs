@@ -11,8 +11,8 @@ use scsi::{AdditionalSense, Lun, Reply, Residual, Status};
 
 use crate::array::{Action, Array};
 use crate::faults::Treatment;
-use crate::task_set::{Aborted, Sequence, Task};
-use crate::topology::{NexusId, NexusLoss, UnitId};
+use crate::task_set::{Aborted, Sequence, Task, Unanswered};
+use crate::topology::{Coordination, NexusId, NexusLoss, UnitId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
@@ -65,7 +65,7 @@ impl Array {
     ) {
         let Some(port) = self.nexuses.get(&nexus).map(|nexus| nexus.port) else { return };
         let unit = self.unit_at(port, lun);
-        let treatment = self.faults.strike_function(nexus, port, unit);
+        let treatment = self.faults.strike_function(nexus, port, unit, function);
         if let Some(Treatment::Answer(response)) = treatment {
             self.actions.push_back(Action::TaskManagementReply { nexus, tag, response });
             return;
@@ -76,6 +76,10 @@ impl Array {
             return;
         }
         let (response, awaited) = self.perform(now, nexus, unit, function, referenced);
+        let response = match (treatment, response) {
+            (Some(Treatment::ClaimComplete), Response::TaskDoesNotExist) => Response::Complete,
+            (_, response) => response,
+        };
         let then = Action::TaskManagementReply { nexus, tag, response };
         match treatment {
             Some(Treatment::NeverAnswer) => {}
@@ -136,19 +140,25 @@ impl Array {
         unit: UnitId,
         tag: u64,
     ) -> (Response, Vec<Sequence>) {
-        let aborted = self.abort(now, unit, |task| task.nexus == nexus && task.tag == tag);
-        if aborted.found {
-            self.tell_aborted(unit, aborted.unanswered, Teller::TheNexusItself);
-            (Response::Complete, aborted.awaited)
-        } else {
-            (Response::TaskDoesNotExist, Vec::new())
+        // A task stays where it was accepted, whatever its LUN stands for now.
+        let elsewhere = (0..self.units.len()).map(UnitId::at).filter(|other| *other != unit);
+        for unit in core::iter::once(unit).chain(elsewhere) {
+            let aborted = self.abort(now, unit, |task| task.nexus == nexus && task.tag == tag);
+            if aborted.found {
+                self.tell_aborted(unit, aborted.unanswered, Teller::TheNexusItself);
+                return (Response::Complete, aborted.awaited);
+            }
         }
+        (Response::TaskDoesNotExist, Vec::new())
     }
 
     /// The tasks of all nexuses end; those of others are told, by status if TAS says so (SAM, 5.6).
     fn clear_task_set(&mut self, now: Instant, nexus: NexusId, unit: UnitId) -> Vec<Sequence> {
-        let aborted = self.abort(now, unit, |_| true);
-        let (own, others) = aborted.unanswered.into_iter().partition(|(other, _)| *other == nexus);
+        let seen_from = self.scope_of(nexus);
+        let topology = self.topology;
+        let aborted =
+            self.abort(now, unit, |task| seen_from.is_none_or(|group| topology.group_of(task.port) == group));
+        let (own, others) = aborted.unanswered.into_iter().partition(|task| task.nexus == nexus);
         self.tell_aborted(unit, own, Teller::TheNexusItself);
         self.tell_aborted(unit, others, Teller::Another);
         aborted.awaited
@@ -160,8 +170,19 @@ impl Array {
         if let Some(unit) = self.unit_mut(unit) {
             unit.modes.reset();
         }
-        self.raise(unit, AdditionalSense::BUS_DEVICE_RESET_FUNCTION, None);
+        let seen_from = self.scope_of(nexus);
+        self.raise_in(unit, AdditionalSense::BUS_DEVICE_RESET_FUNCTION, None, seen_from);
         awaited
+    }
+
+    /// The only port group whose commands a nexus can end, if controllers do not know of each other's.
+    fn scope_of(&self, nexus: NexusId) -> Option<crate::GroupId> {
+        match self.options.coordination {
+            Coordination::Whole => None,
+            Coordination::PerController => {
+                self.nexuses.get(&nexus).map(|nexus| self.topology.group_of(nexus.port))
+            }
+        }
     }
 
     fn reset_all(&mut self, now: Instant, nexus: NexusId) -> Vec<Sequence> {
@@ -192,13 +213,15 @@ impl Array {
 
     /// Says which tasks will have no answer; those that another nexus ended get TASK ABORTED if TAS is 1, else a
     /// unit attention (SAM, 5.6).
-    fn tell_aborted(&mut self, unit: UnitId, tasks: Vec<(NexusId, u64)>, teller: Teller) {
+    fn tell_aborted(&mut self, unit: UnitId, tasks: Vec<Unanswered>, teller: Teller) {
         let with_status =
             teller == Teller::Another && self.unit(unit).is_some_and(|unit| unit.modes.task_aborted_status());
-        for (nexus, tag) in tasks {
+        for Unanswered { nexus, tag, runs_on } in tasks {
             if with_status {
                 let reply = Reply { status: Status::TaskAborted, sense: None, residual: Residual::None };
-                self.actions.push_back(Action::Reply { nexus, tag, reply, data: Buffer::empty() });
+                let told = Action::Reply { nexus, tag, reply, data: Buffer::empty() };
+                // The status says that the task has ended, so it is not sent before.
+                self.after(runs_on.into_iter().collect(), told);
                 continue;
             }
             self.actions.push_back(Action::Aborted { nexus, tag });
@@ -225,13 +248,35 @@ impl Array {
         self.after(awaited, Action::NexusDrained { nexus: id });
     }
 
+    /// The tasks of a closed nexus run on, out of reach of every function.
+    pub(crate) fn disown(&mut self, nexus: NexusId) {
+        for unit in self.units.iter_mut().flatten() {
+            unit.tasks.disown(nexus);
+        }
+    }
+
+    /// A unit loses power: what it was about to do is never done, and everybody is told so afterwards. What its
+    /// store holds is the store's business.
+    pub(crate) fn power_cycle(&mut self, now: Instant, id: UnitId, attention: AdditionalSense) {
+        let Some(unit) = self.unit_mut(id) else { return };
+        unit.modes.reset();
+        let unanswered = self.drop_tasks(now, id);
+        for Unanswered { nexus, tag, .. } in unanswered {
+            self.actions.push_back(Action::Aborted { nexus, tag });
+        }
+        self.raise(id, attention, None);
+    }
+
     /// The unit goes away, and what it holds with it: nobody is told.
-    pub(crate) fn drop_tasks(&mut self, now: Instant, unit: UnitId) {
+    pub(crate) fn drop_tasks(&mut self, now: Instant, unit: UnitId) -> Vec<Unanswered> {
         let aborted = self.abort(now, unit, |_| true);
-        for sequence in aborted.awaited {
-            self.ended(sequence);
+        let rest = self.unit_mut(unit).map(|unit| unit.tasks.take_all()).unwrap_or_default();
+        for held in rest {
+            self.pool.put(held.task.data);
+            self.ended(held.sequence);
         }
         self.deadlines.retain(|(_, _, of)| *of != unit);
+        aborted.unanswered
     }
 
     /// Aborts tasks of a unit, and lets those run that waited for them.
@@ -288,7 +333,7 @@ enum Teller {
 struct Ended {
     found: bool,
     awaited: Vec<Sequence>,
-    unanswered: Vec<(NexusId, u64)>,
+    unanswered: Vec<Unanswered>,
 }
 
 impl Action {

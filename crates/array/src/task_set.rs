@@ -36,6 +36,8 @@ pub(crate) struct HeldTask {
     pub(crate) task: Task,
     pub(crate) stage: Stage,
     pub(crate) answer: Answer,
+    /// Task management does not see it any more.
+    pub(crate) is_disowned: bool,
 }
 
 /// Why it waits, and with that what an abort can do about it.
@@ -54,6 +56,15 @@ pub(crate) struct Hold {
     pub(crate) fault: FaultId,
     /// `None`: until the fault is released.
     pub(crate) until: Option<Instant>,
+    pub(crate) extent: HeldExtent,
+}
+
+/// How much of a held command is executed in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeldExtent {
+    Whole,
+    /// So many blocks; then it fails.
+    Blocks(u32),
 }
 
 /// Whether anybody is told how the command ended.
@@ -97,6 +108,10 @@ impl TaskSet {
         self.held.iter().any(|held| held.is_answered_to(nexus))
     }
 
+    pub(crate) fn take_all(&mut self) -> Vec<HeldTask> {
+        core::mem::take(&mut self.held)
+    }
+
     pub(crate) fn take(&mut self, sequence: Sequence) -> Option<HeldTask> {
         let index = self.held.iter().position(|held| held.sequence == sequence)?;
         Some(self.held.remove(index))
@@ -124,7 +139,7 @@ impl TaskSet {
     pub(crate) fn abort(&mut self, which: impl Fn(&Task) -> bool) -> Aborted {
         let mut aborted = Aborted::default();
         for mut held in core::mem::take(&mut self.held) {
-            if !which(&held.task) {
+            if held.is_disowned || !which(&held.task) {
                 self.held.push(held);
             } else if matches!(held.stage, Stage::BackEnd(_)) {
                 aborted.awaited.push(held.sequence);
@@ -137,6 +152,22 @@ impl TaskSet {
             }
         }
         aborted
+    }
+
+    /// No function ends the tasks of a nexus any more, or waits for them.
+    pub(crate) fn disown(&mut self, nexus: NexusId) {
+        for held in self.held.iter_mut().filter(|held| held.task.nexus == nexus) {
+            held.is_disowned = true;
+            held.answer = Answer::Withheld;
+        }
+    }
+
+    pub(crate) fn writes(&self) -> impl Iterator<Item = crate::HeldWrite<'_>> {
+        self.held.iter().filter_map(|held| {
+            let task = &held.task;
+            let Cdb::Write(access) = &task.command else { return None };
+            Some(crate::HeldWrite { nexus: task.nexus, tag: task.tag, first: access.lba.0, data: &task.data })
+        })
     }
 
     /// The tasks of a nexus run on, but nobody is there to be told. Their names are returned.
@@ -152,14 +183,24 @@ pub(crate) struct Aborted {
     pub(crate) removed: Vec<HeldTask>,
     /// In the back end: the abort is complete when these have ended.
     pub(crate) awaited: Vec<Sequence>,
-    /// Which tasks would have been answered, by nexus and tag.
-    pub(crate) unanswered: Vec<(NexusId, u64)>,
+    /// Which tasks would have been answered.
+    pub(crate) unanswered: Vec<Unanswered>,
+}
+
+/// A task that was aborted before its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) nexus: NexusId,
+    pub(crate) tag: u64,
+    /// The back end still executes it.
+    pub(crate) runs_on: Option<Sequence>,
 }
 
 impl Aborted {
     fn note(&mut self, held: &HeldTask) {
         if held.answer == Answer::Sent {
-            self.unanswered.push((held.task.nexus, held.task.tag));
+            let runs_on = matches!(held.stage, Stage::BackEnd(_)).then_some(held.sequence);
+            self.unanswered.push(Unanswered { nexus: held.task.nexus, tag: held.task.tag, runs_on });
         }
     }
 }
@@ -200,10 +241,10 @@ mod tests {
             data: Buffer::empty(),
             expected: 0,
         };
-        HeldTask { sequence: Sequence(sequence), task, stage, answer: Answer::Sent }
+        HeldTask { sequence: Sequence(sequence), task, stage, answer: Answer::Sent, is_disowned: false }
     }
 
-    const HELD: Hold = Hold { fault: FaultId(1), until: None };
+    const HELD: Hold = Hold { fault: FaultId(1), until: None, extent: HeldExtent::Whole };
 
     #[test]
     fn an_ordered_task_waits_for_all_older_ones_and_younger_simple_ones_wait_for_it() {

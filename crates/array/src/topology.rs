@@ -49,6 +49,8 @@ pub struct Options {
     pub nexus_attention: Option<AdditionalSense>,
     pub access_changes: AccessChanges,
     pub nexus_loss: NexusLoss,
+    pub coordination: Coordination,
+    pub remapping: Remapping,
     /// How many bytes of free buffers are kept for reuse.
     pub buffers_max: usize,
 }
@@ -71,6 +73,26 @@ pub enum NexusLoss {
     AbortTasks,
     /// They run on and nobody is told: what some targets do, and how ghost writes are made.
     KeepTasks,
+}
+
+/// How far a controller knows what the others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coordination {
+    /// The array is one: a logical unit has one task set.
+    Whole,
+    /// Each controller has task sets of its own over the same blocks, as gateways over a shared store have: a
+    /// function that comes through one says and does nothing about commands that came through another.
+    PerController,
+}
+
+/// How a nexus is told that a LUN stands for another unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remapping {
+    /// By one unit attention (3F/0E), as any change is told.
+    ToldOnce,
+    /// By 3F/0E for every command, until the nexus has read the identity (VPD page 83h) of what is there now: what
+    /// was on its way when the LUN was mapped anew is then never executed by the wrong unit.
+    ToldUntilIdentified,
 }
 
 /// What a logical unit is built from.
@@ -136,6 +158,8 @@ impl Default for Options {
             nexus_attention: Some(AdditionalSense::POWER_ON_OR_RESET),
             access_changes: AccessChanges::Implicit,
             nexus_loss: NexusLoss::AbortTasks,
+            coordination: Coordination::Whole,
+            remapping: Remapping::ToldOnce,
             buffers_max: BUFFERS_MAX,
         }
     }

@@ -27,6 +27,9 @@ pub(crate) struct Unit {
     pub(crate) access: Vec<GroupAccess>,
     pub(crate) tasks: TaskSet,
     pub(crate) counters: Counters,
+    /// What REPORT TARGET PORT GROUPS answers instead of the truth.
+    pub(crate) reported: Option<Vec<GroupAccess>>,
+    pub(crate) shown: ShownIdentity,
     /// UNIT SERIAL NUMBER, designators and the like have one source, the identity; the capacity has one, the store.
     blocks: u64,
 }
@@ -37,6 +40,17 @@ pub struct Identity {
     /// NAA IEEE Registered Extended: 16 bytes.
     pub naa: [u8; 16],
     pub serial: String,
+}
+
+/// What a unit says that it is (VPD page 83h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShownIdentity {
+    #[default]
+    Own,
+    /// No designator of the logical unit at all.
+    Nothing,
+    /// This name instead of its own, which may be another unit's.
+    Naa([u8; 16]),
 }
 
 /// How a target port group may be used for one unit.
@@ -98,6 +112,8 @@ impl Unit {
             access,
             tasks: TaskSet::default(),
             counters: Counters::default(),
+            reported: None,
+            shown: ShownIdentity::Own,
         }
     }
 
@@ -113,6 +129,11 @@ impl Unit {
 
     pub(crate) fn access(&self, group: GroupId) -> GroupAccess {
         self.access[group.index()]
+    }
+
+    /// What the unit says of a group.
+    pub(crate) fn reported(&self, group: GroupId) -> GroupAccess {
+        self.reported.as_ref().unwrap_or(&self.access)[group.index()]
     }
 
     /// Returns whether that is a change.

@@ -59,6 +59,7 @@ impl ShardConfig {
             // Two programs on one machine differ by what they serve, and each keeps that over a restart.
             salt: self.exports.iter().flat_map(|export| export.to_string().into_bytes()).collect(),
             seed: 0,
+            inherited: None,
         }
     }
 }

@@ -11,7 +11,10 @@ pub mod status;
 mod stream;
 
 pub use array;
-pub use array_server::{ArrayConfig, ArrayError, ArrayHandle, PortFault, UnitConfig};
+pub use array_server::{
+    ArrayConfig, ArrayError, ArrayHandle, Behaviour, PortFault, Profile, STUCK_MARKER, Sticking, Stuck,
+    UnitConfig,
+};
 pub use block;
 pub use clock;
 pub use multipath::{NoPath, Policy};

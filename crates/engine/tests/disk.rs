@@ -50,34 +50,11 @@ impl Rig {
             target_name: String::from("iqn.2026-11.org.smpath:test"),
             units: vec![unit],
             chap: None,
+            behaviour: engine::Behaviour::default(),
         })
         .unwrap();
-        let socket = std::env::temp_dir().join(format!("smpath-engine-{}-{name}.sock", std::process::id()));
-        let (shard, notices) = ShardHandle::start(ShardConfig {
-            initiator: InitiatorConfig {
-                name: format!("iqn.2026-11.org.smpath:{name}"),
-                chap: None,
-                digests: engine::config::Digests::None,
-                login_timeout: Duration::from_secs(5),
-                nop_interval: Duration::from_millis(100),
-                nop_timeout: Duration::from_millis(100),
-                command_timeout: Duration::from_millis(500),
-                early_data: engine::config::EarlyData::On,
-            },
-            portals: vec![PortalConfig::Discover(array.addresses()[0])],
-            exports: vec![ExportAddress::NbdUnix(socket.clone())],
-            disks: DiskConfig {
-                policy: Policy::RoundRobin,
-                no_path,
-                delayed_removal: clock::Duration::ZERO,
-                layer: Layer::Multipath,
-                sharing: engine::config::Sharing::default(),
-                fence: engine::config::FencePolicy::default(),
-            },
-            filter: Filter::default(),
-            state: None,
-        })
-        .unwrap();
+        let (socket, config) = configuration(&array, name, no_path);
+        let (shard, notices) = ShardHandle::start(config).unwrap();
         let rig = Self { array, shard, notices, socket };
         rig.wait_for_paths(ports);
         rig
@@ -116,6 +93,36 @@ impl Rig {
         self.array.shutdown();
         clean
     }
+}
+
+/// A socket that the disks behind an array are served at, and the shard that does so.
+fn configuration(array: &ArrayHandle, name: &str, no_path: NoPath) -> (PathBuf, ShardConfig) {
+    let socket = std::env::temp_dir().join(format!("smpath-engine-{}-{name}.sock", std::process::id()));
+    let config = ShardConfig {
+        initiator: InitiatorConfig {
+            name: format!("iqn.2026-11.org.smpath:{name}"),
+            chap: None,
+            digests: engine::config::Digests::None,
+            login_timeout: Duration::from_secs(5),
+            nop_interval: Duration::from_millis(100),
+            nop_timeout: Duration::from_millis(100),
+            command_timeout: Duration::from_millis(500),
+            early_data: engine::config::EarlyData::On,
+        },
+        portals: vec![PortalConfig::Discover(array.addresses()[0])],
+        exports: vec![ExportAddress::NbdUnix(socket.clone())],
+        disks: DiskConfig {
+            policy: Policy::RoundRobin,
+            no_path,
+            delayed_removal: clock::Duration::ZERO,
+            layer: Layer::Multipath,
+            sharing: engine::config::Sharing::default(),
+            fence: engine::config::FencePolicy::default(),
+        },
+        filter: Filter::default(),
+        state: None,
+    };
+    (socket, config)
 }
 
 /// Paths in a state.
@@ -306,4 +313,37 @@ fn a_shard_that_is_told_to_end_does_so_with_a_client_connected() {
     assert!(rig.stop());
     assert!(!socket.exists());
     assert!(client.write(0, &content(2, 0), Durability::Volatile).is_err());
+}
+
+#[test]
+fn a_shard_fences_what_the_one_before_it_may_have_left_and_leaves_nothing_itself() {
+    let rig = Rig::start("before", NoPath::Queue);
+    let (_, mut config) = configuration(&rig.array, "after", NoPath::Queue);
+    let folder = std::env::temp_dir().join(format!("smpath-engine-{}-state", std::process::id()));
+    config.state = Some(folder.clone());
+    // Nobody left anything: it only remembers what it does itself.
+    let (first, notices) = ShardHandle::start(config.clone()).unwrap();
+    let limit = Instant::now() + PATIENCE;
+    while first.snapshot().unwrap().disks.iter().all(|disk| disk.paths.len() < PORTS) {
+        assert!(Instant::now() < limit, "{:#?}", first.snapshot());
+        let _ = notices.recv_timeout(Duration::from_millis(5));
+    }
+    let state = std::fs::read(folder.join("state")).unwrap();
+    let remembered = host::state::State::decode(&state).unwrap();
+    assert_eq!(remembered.nexuses.iter().map(|nexus| nexus.units.len()).sum::<usize>(), PORTS);
+    first.stop();
+    assert!(notices.iter().any(|notice| notice.kind == NoticeKind::Ended { clean: true }));
+    let nothing = host::state::State::default().encode();
+    assert_eq!(std::fs::read(folder.join("state")).unwrap(), nothing);
+    // The same, had it died.
+    std::fs::write(folder.join("state"), state).unwrap();
+    let (second, notices) = ShardHandle::start(config).unwrap();
+    while second.snapshot().unwrap().disks.iter().all(|disk| disk.fences_proved < PORTS as u64) {
+        assert!(Instant::now() < limit, "{:#?}", second.snapshot());
+        let _ = notices.recv_timeout(Duration::from_millis(5));
+    }
+    second.stop();
+    assert!(notices.iter().any(|notice| notice.kind == NoticeKind::Ended { clean: true }));
+    std::fs::remove_dir_all(folder).unwrap();
+    assert!(rig.stop());
 }

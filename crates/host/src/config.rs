@@ -8,6 +8,8 @@ use multipath::{NoPath, Policy};
 use scsi::Lun;
 use scsi_multipath::{FencePolicy, Sharing};
 
+use crate::state::State;
+
 /// One host: the portals that it reaches logical units through, and how the disks that come out behave.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -19,6 +21,9 @@ pub struct Options {
     pub salt: Vec<u8>,
     /// For the jitter of pauses.
     pub seed: u64,
+    /// What a process before this one left to be fenced. With it the host says what is to be remembered of itself
+    /// ([`crate::Action::Persist`]); without it nothing is remembered.
+    pub inherited: Option<State>,
 }
 
 /// What every iSCSI session has in common.

@@ -41,16 +41,38 @@ impl Host {
 
     /// A way in that is there already is not made twice.
     fn add_nexus(&mut self, portal: SocketAddr, group: Option<u16>, purpose: Purpose) {
-        let known = self.nexuses.iter().any(|nexus| nexus.portal == portal && nexus.purpose == purpose);
-        if known {
-            return;
+        let is_it = |nexus: &Nexus| nexus.portal == portal && nexus.purpose == purpose;
+        if let Some(known) = self.nexuses.iter().position(is_it) {
+            return self.take_in(u32::try_from(known).expect("bounded by NEXUSES_MAX"));
         }
         if self.nexuses.len() >= NEXUSES_MAX {
             let text = format!("{portal} is not used: more than {NEXUSES_MAX} portals");
             self.notice(Severity::Error, NoticeKind::PortalFailed, text);
             return;
         }
-        let index = u32::try_from(self.nexuses.len()).expect("bounded by NEXUSES_MAX");
+        let index = self.push_nexus(portal, group, purpose);
+        let initiator = &self.options.initiator.name;
+        if let Some(record) = self.memory.take_record(&self.nexuses[index as usize], initiator) {
+            self.take_up(index, record);
+        }
+        self.connect(index);
+    }
+
+    /// A nexus that was only to be fenced is one of ours after all, if it is our name's.
+    fn take_in(&mut self, index: u32) {
+        let nexus = &mut self.nexuses[index as usize];
+        if !nexus.is_stray || nexus.initiator.as_ref() != Some(&self.options.initiator.name) {
+            return;
+        }
+        (nexus.is_stray, nexus.settled) = (false, false);
+        if nexus.has_ended() {
+            self.connect(index);
+        }
+    }
+
+    /// Makes a nexus that is not connected.
+    pub(crate) fn push_nexus(&mut self, portal: SocketAddr, group: Option<u16>, purpose: Purpose) -> u32 {
+        let index = u32::try_from(self.nexuses.len()).expect("nexuses and records are bounded");
         let isid = self.isid(portal, &purpose);
         let target = self.target_id(&purpose);
         let seed = self.options.seed ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -59,9 +81,13 @@ impl Host {
             purpose,
             target,
             isid,
+            initiator: None,
+            is_stray: false,
+            units: BTreeMap::new(),
+            was_not_logged_out: false,
             group,
             redirect: None,
-            phase: Phase::Waiting { until: self.now },
+            phase: Phase::Ended,
             backoff: Backoff::new(seed),
             loss: Loss::Broken,
             debts: Vec::new(),
@@ -76,7 +102,7 @@ impl Host {
             survey_at: None,
             complained: BTreeSet::new(),
         });
-        self.connect(index);
+        index
     }
 
     /// Equal for nexuses with the same target: that of the first one, which never changes.
@@ -102,7 +128,7 @@ impl Host {
         loop {
             // 80h: the rest is random (RFC 7143, 11.12.5: T=10b).
             let isid = [0x80, bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]];
-            if self.nexuses.iter().all(|nexus| nexus.isid != isid) {
+            if self.nexuses.iter().all(|nexus| nexus.isid != isid) && !self.memory.knows_isid(isid) {
                 return isid;
             }
             hash.add(&[0]);
@@ -136,8 +162,10 @@ impl Host {
         if !matches!(nexus.phase, Phase::Connecting { .. }) {
             return;
         }
-        let options = session_options(&self.options.initiator, &nexus.purpose, nexus.isid, challenge);
-        let is_patient = nexus.owes();
+        let initiator = nexus.initiator.as_ref().unwrap_or(&self.options.initiator.name);
+        let options =
+            session_options(&self.options.initiator, initiator, &nexus.purpose, nexus.isid, challenge);
+        let is_patient = nexus.is_left();
         let options = options.map(|mut options| {
             if is_patient {
                 options.login_timeout = options.login_timeout.max(FENCE_LOGIN_LIMIT);
@@ -282,7 +310,7 @@ impl Host {
         let now = self.now;
         let nexus = &mut self.nexuses[index as usize];
         nexus.logins += 1;
-        if !nexus.is_on_detour() {
+        if nexus.way == Way::Own {
             nexus.group = group.or(nexus.group);
         }
         let is_discovery = nexus.purpose == Purpose::Discovery;
@@ -369,6 +397,7 @@ impl Host {
             return;
         }
         let is_on_detour = nexus.is_on_detour();
+        nexus.was_not_logged_out = false;
         self.end_nexus(index, Parting::Orderly);
         if is_on_detour {
             self.turn_back(index);
@@ -421,9 +450,12 @@ impl Host {
             // The target may have begun to end the old session, and the next login may be answered while it still
             // does: that one's answer alone proves nothing any more.
             nexus.abandoned = Some(nexus.logins);
+            self.memory.touch();
         }
         let is_on_detour = nexus.is_on_detour();
         let logging_out = matches!(link.stage, Stage::LoggingOut);
+        nexus.was_not_logged_out = true;
+        self.memory.drop_held(index);
         self.trace(|| Trace::Lost { nexus: NexusIndex(index), was_up });
         self.lose_paths(index);
         // Before another connection can take its place.
@@ -452,8 +484,8 @@ impl Host {
                 self.command_ended(command, ending);
             }
         }
-        for task in link.tasks {
-            if let TaskPurpose::Disk(path, function) = task.purpose {
+        for purpose in link.tasks.lost() {
+            if let TaskPurpose::Disk(path, function) = purpose {
                 self.managed(path, function, TaskManagementEnding::Lost);
             }
         }
@@ -483,6 +515,7 @@ impl Host {
             nexus.way = Way::Own;
             true
         };
+        let ending = ending || self.nexuses[index as usize].has_nothing_to_do();
         let nexus = &mut self.nexuses[index as usize];
         let pause = if pauses { nexus.backoff.pause() } else { Duration::ZERO };
         let until: Instant = self.now + pause;

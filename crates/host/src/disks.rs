@@ -1,6 +1,6 @@
 //! The disks of a host and the paths that lead to them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use block::{Geometry, Request};
 use clock::Instant;
@@ -25,6 +25,14 @@ pub(crate) struct Entry {
     pub(crate) facts: Facts,
     /// Known once the first path joined.
     pub(crate) geometry: Option<Geometry>,
+    pub(crate) fences_proved: u64,
+    pub(crate) fences_waived: u64,
+}
+
+impl Entry {
+    const fn new(device: Device, facts: Facts) -> Self {
+        Self { device, facts, geometry: None, fences_proved: 0, fences_waived: 0 }
+    }
 }
 
 /// What a disk is called, from the first path that showed it.
@@ -65,6 +73,8 @@ pub(crate) struct Path {
     pub(crate) group: Option<u16>,
     pub(crate) standing: Standing,
     pub(crate) claim: Claim,
+    /// It was left by a process before this one, or by a disk before this one.
+    pub(crate) is_heir: bool,
     /// Commands that the session holds and when it was given them, oldest first.
     pub(crate) in_flight: VecDeque<(CommandId, Instant)>,
     pub(crate) completed: u64,
@@ -87,10 +97,10 @@ pub(crate) enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
     None,
+    /// It was told that something may be left of it, and has not said yet what it wants.
+    Offered,
     /// A proof that nothing that was sent on it can take effect any more.
     Owed,
-    /// It was told what could be proved, and may wait for more: until it says that it does not.
-    Told,
 }
 
 impl Disks {
@@ -116,6 +126,7 @@ impl Host {
             self.notice(Severity::Info, NoticeKind::Other, text);
             return;
         }
+        let Some(unit) = self.may_join(nexus, lun, unit) else { return };
         let path = PathId(self.path_ids);
         let Some(device) = self.device(path, &unit) else {
             self.notice(
@@ -126,10 +137,9 @@ impl Host {
             return;
         };
         let facts = Facts::of(&unit);
-        let entry =
-            self.disks.registry.find_or_create(&identity, |_| Entry { device, facts, geometry: None });
-        let disk = match entry {
-            Ok(entry) => entry.index().0,
+        let entry = self.disks.registry.find_or_create(&identity, |_| Entry::new(device, facts));
+        let (disk, is_new) = match entry {
+            Ok(entry) => (entry.index().0, matches!(entry, multipath::Entry::Created(_))),
             Err(full) => {
                 self.notice(Severity::Error, NoticeKind::Other, format!("{identity} is not served: {full}"));
                 return;
@@ -140,6 +150,9 @@ impl Host {
             return;
         }
         self.path_ids += 1;
+        if is_new {
+            self.bequeath(disk);
+        }
         let port_group = unit.port.group;
         let place = nexus;
         let nexus = &mut self.nexuses[place as usize];
@@ -200,7 +213,7 @@ impl Host {
         let Some(removed) = self.paths.get_mut(&path) else { return };
         removed.standing = Standing::Removed;
         let disk = removed.disk;
-        self.forget_idle_path(path);
+        self.leaving.push(path);
         self.tell_disk(disk, Event::PathRemoved { path });
     }
 
@@ -238,7 +251,7 @@ impl Host {
         self.answered += 1;
         let disk = found.disk;
         if found.is_idle() {
-            self.paths.remove(&path);
+            self.leaving.push(path);
         }
         self.trace(|| Trace::Ended { path, id: command.id, cdb: command.cdb, ending: ending.clone() });
         self.tell_disk(disk, Event::Ended(command, ending));
@@ -275,7 +288,18 @@ impl Host {
                 scsi_multipath::Action::Gone => self.disk_gone(disk),
             }
         }
+        self.forget_leaving_paths(disk);
         None
+    }
+
+    /// The disk has said what it had to say: what it does not want to have fenced may go.
+    fn forget_leaving_paths(&mut self, disk: u32) {
+        let is_its = |paths: &BTreeMap<PathId, Path>, path: &PathId| {
+            paths.get(path).is_none_or(|known| known.disk == disk)
+        };
+        for path in self.leaving.extract_if(.., |path| is_its(&self.paths, path)).collect::<Vec<_>>() {
+            self.forget_idle_path(path);
+        }
     }
 
     fn start(&mut self, disk: u32, path: PathId, command: Command) {
@@ -295,6 +319,13 @@ impl Host {
         if let Some(severity) = severity(&report) {
             let text = format!("{}: {report}", self.disk_name(disk));
             self.notice(severity, NoticeKind::Other, text);
+        }
+        if let Some(entry) = self.disks.get_mut(disk) {
+            match report {
+                Report::FenceProved { .. } => entry.fences_proved += 1,
+                Report::FenceWaived { .. } => entry.fences_waived += 1,
+                _ => {}
+            }
         }
         if let Report::Rediscover { path } = report
             && let Some(nexus) = self.paths.get(&path).map(|path| path.nexus)
@@ -359,20 +390,21 @@ impl Host {
 
     fn disk_gone(&mut self, disk: u32) {
         let name = self.disk_name(disk);
+        self.drop_claims(disk, &name);
         self.disks.registry.remove(HeadIndex(disk));
-        self.drop_claims(disk);
         self.timers.forget(Source::Disk(disk));
         self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
         self.notice(Severity::Info, NoticeKind::Other, format!("{name}: removed"));
     }
 
     /// Nobody is left to be told of a fence. What it was about is still open.
-    fn drop_claims(&mut self, disk: u32) {
+    fn drop_claims(&mut self, disk: u32, identity: &str) {
         let is_claimed = |(_, path): &(&PathId, &Path)| path.disk == disk && path.claim != Claim::None;
         let claimed: Vec<PathId> = self.paths.iter().filter(is_claimed).map(|(id, _)| *id).collect();
         for path in claimed {
             self.left_open = true;
-            self.unfence(path);
+            self.leave_unit(path, identity);
+            self.release(path);
         }
     }
 
@@ -380,6 +412,14 @@ impl Host {
         let disks: Vec<u32> = self.disks.registry.iter().map(|(index, _, _)| index.0).collect();
         for disk in disks {
             self.tell_disk(disk, Event::Shutdown);
+        }
+    }
+
+    pub(crate) fn waive(&mut self, disk: Option<u32>) {
+        let all = self.disks.registry.iter().map(|(index, _, _)| index.0);
+        let disks: Vec<u32> = all.filter(|index| disk.is_none_or(|disk| disk == *index)).collect();
+        for disk in disks {
+            self.tell_disk(disk, Event::Waive);
         }
     }
 
@@ -410,7 +450,9 @@ const fn severity(report: &Report) -> Option<Severity> {
     match report {
         Report::PathJoined { .. } | Report::PathRefused { .. } | Report::PathRemoved { .. } => None,
         Report::CacheLost { .. } | Report::PathQuarantined { .. } => Some(Severity::Error),
-        Report::RequestFailed { .. } | Report::WeakName { .. } => Some(Severity::Warning),
+        Report::RequestFailed { .. } | Report::WeakName { .. } | Report::FenceWaived { .. } => {
+            Some(Severity::Warning)
+        }
         _ => Some(Severity::Info),
     }
 }
@@ -427,6 +469,7 @@ impl Path {
             group: None,
             standing: Standing::Removed,
             claim: Claim::None,
+            is_heir: false,
             in_flight: VecDeque::new(),
             completed: 0,
             failed: 0,

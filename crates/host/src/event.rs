@@ -9,6 +9,8 @@ use multipath::{PathId, Policy};
 use scsi::{CdbBytes, CommandId, Ending};
 use scsi_multipath::{Proof, Report};
 
+use crate::state::State;
+
 /// Names a nexus: its place in the order of their making. Never another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NexusIndex(pub u32);
@@ -40,6 +42,10 @@ pub enum Event {
     Block { disk: DiskIndex, request: Request },
     /// Sets the iopolicy of every disk.
     SetPolicy(Policy),
+    /// An operator says that nothing is left of what open fences are about, of one disk or of all.
+    Waive { disk: Option<DiskIndex> },
+    /// What the last [`Action::Persist`] gave is stored.
+    Persisted,
     /// Let the disks flush and go, then log out, then say [`Action::Ended`].
     Shutdown,
     /// The time that [`crate::Host::poll_timeout`] named has come.
@@ -89,6 +95,9 @@ pub enum Action {
         disk: DiskIndex,
     },
     Notice(Notice),
+    /// Store this in the place of what is stored, so that it outlives this process, then say [`Event::Persisted`].
+    /// There is no other one until then.
+    Persist(State),
     /// Only after [`crate::Host::set_trace`].
     Trace(Trace),
     /// Comes once, last; in order, or with sessions that were not logged out.

@@ -6,20 +6,21 @@
 //! no other one as a reinstatement. No timer is a proof, so that none is used here.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 
 use clock::Duration;
-use iscsi::initiator::{self, TASK_MANAGEMENT_MAX, TaskManagement, TaskManagementEnding};
+use iscsi::initiator::{TaskManagement, TaskManagementEnding};
 use iscsi::pdu::TaskManagementResponseCode;
 use multipath::{HeadIndex, PathId};
 use scsi::Lun;
-use scsi_multipath::{Disk, Event, Function, Identity, Managed, Proof};
+use scsi_multipath::{Disk, Event, Function, Identity, Managed};
 
 use crate::agenda::Source;
 use crate::debt::Debt;
 use crate::disks::Claim;
 use crate::event::{Loss, Parting, Trace};
 use crate::host::{Host, Life};
-use crate::nexus::{Nexus, Phase, Reset, Scope, Sightings, Stage, Task, TaskPurpose};
+use crate::nexus::{Nexus, Phase, Reset, Scope, Sightings, Stage, TaskPurpose};
 use crate::route::{Leg, Route, Sibling, Way};
 
 /// A login that is to reinstate a nexus may take so long, whatever is configured: a target may answer it only when
@@ -31,8 +32,6 @@ pub(crate) const FENCE_LOGIN_LIMIT: Duration = Duration::from_secs(120);
 pub(crate) const FENCE_CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// After a logical unit was not reset, or showed something else than what is owed: often a transition of seconds.
 const FENCE_AGAIN: Duration = Duration::from_secs(5);
-/// Resets that are out at once on one session. The rest of what a session takes is left to aborts and to disks.
-const RESETS_MAX: usize = TASK_MANAGEMENT_MAX / 4;
 
 impl Host {
     /// A disk wants a proof that nothing that was sent on a path can take effect any more.
@@ -41,7 +40,7 @@ impl Host {
             debug_assert!(false, "a path is known as long as its disk may want it fenced");
             return;
         };
-        if found.claim == Claim::Owed {
+        if !matches!(found.claim, Claim::None | Claim::Offered) {
             return;
         }
         found.claim = Claim::Owed;
@@ -63,6 +62,12 @@ impl Host {
 
     /// The disk does without the proof.
     pub(crate) fn unfence(&mut self, path: PathId) {
+        self.forget_unit(path);
+        self.release(path);
+    }
+
+    /// Nothing is done any more to fence a path.
+    pub(crate) fn release(&mut self, path: PathId) {
         let Some(found) = self.paths.get_mut(&path) else { return };
         found.claim = Claim::None;
         let index = found.nexus;
@@ -83,8 +88,7 @@ impl Host {
                     Function::AbortTaskSet => TaskManagement::AbortTaskSet(lun),
                     Function::LogicalUnitReset => TaskManagement::LogicalUnitReset(lun),
                 };
-                let id = link.take_task(TaskPurpose::Disk(path, function));
-                link.session.handle(now, initiator::Event::TaskManagement { id, function: wanted });
+                link.manage(now, TaskPurpose::Disk(path, function), wanted);
                 return self.touched.add(Source::Nexus(index));
             }
         }
@@ -93,11 +97,12 @@ impl Host {
 
     /// A task management function has ended.
     pub(crate) fn task_ended(&mut self, index: u32, id: u64, ending: TaskManagementEnding) {
+        let now = self.now;
         let Some(link) = self.nexuses[index as usize].link_mut() else { return };
-        match link.end_task(id) {
+        match link.end_task(now, id) {
             Some(TaskPurpose::Disk(path, function)) => self.managed(path, function, ending),
             Some(TaskPurpose::Fence(lun)) => self.reset_ended(index, lun, ending),
-            None => {}
+            Some(TaskPurpose::Sweep) | None => {}
         }
     }
 
@@ -132,12 +137,9 @@ impl Host {
         let owed: BTreeSet<Lun> = nexus.payable().map(|debt| debt.lun).collect();
         let Some(link) = nexus.link_mut() else { return };
         for lun in owed {
-            let out = link.resets.values().filter(|reset| **reset == Reset::Asked).count();
-            if out < RESETS_MAX && !link.resets.contains_key(&lun) {
-                link.resets.insert(lun, Reset::Asked);
-                let id = link.take_task(TaskPurpose::Fence(lun));
-                let function = TaskManagement::LogicalUnitReset(lun);
-                link.session.handle(now, initiator::Event::TaskManagement { id, function });
+            if let Entry::Vacant(reset) = link.resets.entry(lun) {
+                reset.insert(Reset::Asked);
+                link.manage(now, TaskPurpose::Fence(lun), TaskManagement::LogicalUnitReset(lun));
             }
         }
         self.touched.add(Source::Nexus(index));
@@ -152,6 +154,7 @@ impl Host {
             TaskManagementEnding::Lost => return,
             TaskManagementEnding::Answered(TaskManagementResponseCode::Complete) => {
                 link.resets.insert(lun, Reset::Done);
+                self.sweep_surveys(index, lun);
             }
             _ => {
                 link.resets.remove(&lun);
@@ -161,20 +164,30 @@ impl Host {
         self.resets_over(index);
     }
 
-    /// Goes on when no reset is out: with those that had to wait, or with a look at what was reset.
+    /// A reset has ended the commands of every nexus, and unless TAS is set nobody says so (SAM, command termination
+    /// by another I_T nexus). Disks see to theirs; a survey would wait for its questions until they time out.
+    fn sweep_surveys(&mut self, index: u32, lun: Lun) {
+        let now = self.now;
+        let target = self.nexuses[index as usize].target;
+        for (other, nexus) in (0..).zip(&mut self.nexuses) {
+            let is_elsewhere = other != index && nexus.target == target;
+            let Some(link) = nexus.link_mut().filter(|_| is_elsewhere) else { continue };
+            if matches!(link.stage, Stage::Survey { .. }) {
+                link.manage(now, TaskPurpose::Sweep, TaskManagement::AbortTaskSet(lun));
+                self.touched.add(Source::Nexus(other));
+            }
+        }
+    }
+
+    /// Goes on when no reset is out: with a look at what was reset.
     fn resets_over(&mut self, index: u32) {
         let nexus = &mut self.nexuses[index as usize];
-        let has_to_wait = nexus.fence_at.is_some();
         let Some(link) = nexus.link_mut() else { return };
         if link.resets.values().any(|reset| *reset == Reset::Asked) {
             return;
         }
-        let done: BTreeSet<Lun> = link.resets.keys().copied().collect();
         let is_at_reset = matches!(link.stage, Stage::Reset);
         let is_up = matches!(link.stage, Stage::Up);
-        if !has_to_wait && nexus.payable().any(|debt| !done.contains(&debt.lun)) {
-            return self.pay(index);
-        }
         if is_at_reset && !nexus.is_on_detour() {
             self.survey_everything(index);
         } else if is_at_reset || is_up {
@@ -209,11 +222,9 @@ impl Host {
             }
             self.nexuses[index as usize].debts.retain(|other| other.path != debt.path);
             let (path, proof) = (debt.path, debt.proof(abandoned));
+            self.forget_unit(path);
             if let Some(found) = self.paths.get_mut(&path) {
-                found.claim = match proof {
-                    Proof::Reinstated => Claim::None,
-                    Proof::ReinstatedAgain => Claim::Told,
-                };
+                found.claim = Claim::None;
             }
             self.forget_idle_path(path);
             self.trace(|| Trace::Fenced { path, proof });
@@ -304,8 +315,8 @@ impl Host {
         nexus.way = Way::Own;
         let until = if nexus.owes() { self.now + nexus.backoff.pause() } else { self.now };
         nexus.phase = match self.life {
-            Life::Open | Life::EndingDisks => Phase::Waiting { until },
-            Life::EndingSessions | Life::Ended => Phase::Ended,
+            Life::Open | Life::EndingDisks if !nexus.has_nothing_to_do() => Phase::Waiting { until },
+            _ => Phase::Ended,
         };
         self.timers.forget(Source::Nexus(index));
         self.arm_nexus(index);
@@ -333,18 +344,5 @@ impl Host {
         if let Some(present) = self.nexuses[index as usize].stage_mut() {
             *present = stage;
         }
-    }
-}
-
-impl crate::nexus::Link {
-    fn take_task(&mut self, purpose: TaskPurpose) -> u64 {
-        self.next_task += 1;
-        self.tasks.push(Task { id: self.next_task, purpose });
-        self.next_task
-    }
-
-    pub(crate) fn end_task(&mut self, id: u64) -> Option<TaskPurpose> {
-        let place = self.tasks.iter().position(|task| task.id == id)?;
-        Some(self.tasks.swap_remove(place).purpose)
     }
 }

@@ -11,6 +11,7 @@ use crate::agenda::{Agenda, Source};
 use crate::config::Options;
 use crate::disks::{Disks, Path};
 use crate::event::{Action, DiskIndex, Event, NexusIndex, Notice, NoticeKind, Severity, Trace};
+use crate::memory::Memory;
 use crate::nexus::Nexus;
 use crate::timers::Timers;
 
@@ -23,7 +24,10 @@ pub struct Host {
     pub(crate) nexuses: Vec<Nexus>,
     pub(crate) disks: Disks,
     pub(crate) paths: BTreeMap<PathId, Path>,
+    /// Paths that may be forgotten once their disks have said what they have to say: one may want a fence yet.
+    pub(crate) leaving: Vec<PathId>,
     pub(crate) path_ids: u32,
+    pub(crate) memory: Memory,
     pub(crate) timers: Timers<Source>,
     /// Machines that were told something and whose actions were not yet taken.
     pub(crate) touched: Agenda,
@@ -54,14 +58,16 @@ pub(crate) enum Life {
 
 impl Host {
     #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub fn new(mut options: Options) -> Self {
         Self {
+            memory: Memory::new(options.inherited.take()),
             disks: Disks::new(options.disks),
             options,
             now: Instant::START,
             life: Life::Open,
             nexuses: Vec::new(),
             paths: BTreeMap::new(),
+            leaving: Vec::new(),
             path_ids: 0,
             timers: Timers::new(),
             touched: Agenda::default(),
@@ -88,6 +94,8 @@ impl Host {
             Event::ConnectFailed { nexus, why } => self.connect_failed(nexus.0, why),
             Event::Closed { nexus, loss, why } => self.closed(nexus.0, loss, why),
             Event::SetPolicy(policy) => self.set_policy(policy),
+            Event::Waive { disk } => self.waive(disk.map(|disk| disk.0)),
+            Event::Persisted => self.persisted(),
             Event::Shutdown => self.shut_down(),
             Event::Timeout => {
                 while let Some(source) = self.timers.pop(now) {
@@ -126,6 +134,8 @@ impl Host {
                     Source::Nexus(_) => {}
                     Source::Disk(disk) => self.arm_disk(disk),
                 }
+            } else if let Some(action) = self.poll_memory() {
+                return Some(action);
             } else if !self.advance_life() {
                 return None;
             }
@@ -164,6 +174,9 @@ impl Host {
                 self.shut_down_nexuses();
             }
             Life::EndingSessions if self.nexuses.iter().all(Nexus::has_ended) => {
+                if !self.is_remembered() {
+                    return self.memory.is_to_store();
+                }
                 self.life = Life::Ended;
                 self.actions.push_back(Action::Ended { clean: !self.left_open });
             }

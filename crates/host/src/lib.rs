@@ -16,6 +16,7 @@ mod event;
 mod fence;
 mod host;
 mod login;
+mod memory;
 mod nexus;
 mod route;
 pub mod state;

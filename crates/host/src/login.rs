@@ -21,6 +21,7 @@ const BURST_MAX: u32 = 1 << 20;
 /// A line that says whose name or secret is wrong.
 pub(crate) fn session_options(
     initiator: &Initiator,
+    initiator_name: &str,
     purpose: &Purpose,
     isid: [u8; 6],
     challenge: Option<Challenge>,
@@ -33,7 +34,7 @@ pub(crate) fn session_options(
         Purpose::Discovery => Kind::Discovery,
         Purpose::Target { name: target, .. } => Kind::Normal { target_name: name(target, "target")? },
     };
-    let mut options = Options::new(name(&initiator.name, "initiator")?, Isid(isid), kind);
+    let mut options = Options::new(name(initiator_name, "initiator")?, Isid(isid), kind);
     options.chap = initiator.chap.as_ref().map(|config| chap(config, challenge)).transpose()?;
     options.offers = offers(initiator.digests, initiator.early_data);
     options.nop_interval = Some(initiator.nop_interval);

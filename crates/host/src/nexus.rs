@@ -1,10 +1,10 @@
 //! One nexus: who it is with, how far its session has come, and what is behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use clock::{Duration, Instant};
-use iscsi::initiator::Session;
+use iscsi::initiator::{self, Session, TASK_MANAGEMENT_MAX, TaskManagement};
 use multipath::PathId;
 use scsi::Lun;
 use scsi_multipath::{Context, Function, Survey, TargetId};
@@ -12,6 +12,7 @@ use scsi_multipath::{Context, Function, Survey, TargetId};
 use crate::backoff::Backoff;
 use crate::debt::Debt;
 use crate::event::Loss;
+use crate::memory::Recorded;
 use crate::route::{Route, Way};
 
 /// What a nexus is for.
@@ -40,6 +41,14 @@ pub(crate) struct Nexus {
     pub(crate) purpose: Purpose,
     pub(crate) target: TargetId,
     pub(crate) isid: [u8; 6],
+    /// Whose nexus it is, if not that of the host's initiator name.
+    pub(crate) initiator: Option<String>,
+    /// It was left by a process before this one and nobody asked for it here: it is fenced, and ends.
+    pub(crate) is_stray: bool,
+    /// What was, or may have been, written to through it: by LUN and identity.
+    pub(crate) units: BTreeMap<(Lun, String), Recorded>,
+    /// The last session did not end in order.
+    pub(crate) was_not_logged_out: bool,
     /// The target portal group of the portal, once the target has said it.
     pub(crate) group: Option<u16>,
     /// Where the target sent us for now (RFC 7143, 11.13.5: target moved).
@@ -94,11 +103,18 @@ pub(crate) struct Link {
     pub(crate) login_is_out: bool,
     /// The target portal group that the session is with.
     pub(crate) group: Option<u16>,
-    /// Logical units that were reset on this session, or are being reset.
+    /// Logical units that were reset on this session, or are to be.
     pub(crate) resets: BTreeMap<Lun, Reset>,
-    /// Task management functions that are out.
-    pub(crate) tasks: Vec<Task>,
-    pub(crate) next_task: u64,
+    pub(crate) tasks: Tasks,
+}
+
+/// The task management functions of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    out: Vec<Task>,
+    /// Those that wait until there is room for them.
+    waiting: VecDeque<(TaskPurpose, TaskManagement)>,
+    next_id: u64,
 }
 
 /// How far the reset of a logical unit has come.
@@ -111,15 +127,17 @@ pub(crate) enum Reset {
 
 /// A task management function that is out, and whom its answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Task {
-    pub(crate) id: u64,
-    pub(crate) purpose: TaskPurpose,
+struct Task {
+    id: u64,
+    purpose: TaskPurpose,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskPurpose {
     /// To pay a debt.
     Fence(Lun),
+    /// So that nobody waits for commands that a reset has ended.
+    Sweep,
     /// A disk wants it.
     Disk(PathId, Function),
 }
@@ -160,18 +178,53 @@ pub(crate) struct Sightings {
 
 impl Link {
     /// A session that logs in.
-    pub(crate) const fn new(session: Session<Context>) -> Self {
+    pub(crate) fn new(session: Session<Context>) -> Self {
         Self {
             session,
             stage: Stage::Login,
             login_is_out: false,
             group: None,
             resets: BTreeMap::new(),
-            tasks: Vec::new(),
-            next_task: 0,
+            tasks: Tasks::default(),
+        }
+    }
+
+    /// Sends a task management function, now or as soon as there is room for it.
+    pub(crate) fn manage(&mut self, now: Instant, purpose: TaskPurpose, function: TaskManagement) {
+        self.tasks.waiting.push_back((purpose, function));
+        self.send_tasks(now);
+    }
+
+    /// Whom the answer to a function is for; with it there is room for another one.
+    pub(crate) fn end_task(&mut self, now: Instant, id: u64) -> Option<TaskPurpose> {
+        let place = self.tasks.out.iter().position(|task| task.id == id)?;
+        let task = self.tasks.out.swap_remove(place);
+        self.send_tasks(now);
+        Some(task.purpose)
+    }
+
+    fn send_tasks(&mut self, now: Instant) {
+        while self.tasks.out.len() < TASKS_MAX
+            && let Some((purpose, function)) = self.tasks.waiting.pop_front()
+        {
+            self.tasks.next_id += 1;
+            let id = self.tasks.next_id;
+            self.tasks.out.push(Task { id, purpose });
+            self.session.handle(now, initiator::Event::TaskManagement { id, function });
         }
     }
 }
+
+impl Tasks {
+    /// Whom nobody answers any more: the session is over.
+    pub(crate) fn lost(self) -> impl Iterator<Item = TaskPurpose> {
+        let out = self.out.into_iter().map(|task| task.purpose);
+        out.chain(self.waiting.into_iter().map(|(purpose, _)| purpose))
+    }
+}
+
+/// Functions of ours that are out at once on one session. The rest of what it takes is left to its own ABORT TASKs.
+const TASKS_MAX: usize = TASK_MANAGEMENT_MAX / 2;
 
 impl Nexus {
     /// As people read it: `iqn.… at 10.0.0.1:3260`.
@@ -205,6 +258,11 @@ impl Nexus {
         matches!(&self.phase, Phase::Open(link) if matches!(link.stage, Stage::Up))
     }
 
+    /// It was only to be fenced, and is.
+    pub(crate) fn has_nothing_to_do(&self) -> bool {
+        self.is_stray && !self.owes()
+    }
+
     pub(crate) const fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
     }
@@ -217,7 +275,19 @@ impl Nexus {
 
     /// The session that stands is only there to pay debts.
     pub(crate) fn is_on_detour(&self) -> bool {
-        self.way != Way::Own
+        self.way != Way::Own || self.is_stray
+    }
+
+    /// Something is to be fenced, or may be.
+    pub(crate) fn is_left(&self) -> bool {
+        self.owes() || self.units.values().any(|it| matches!(it, Recorded::Left { .. } | Recorded::Claimed))
+    }
+
+    /// A login died before it was answered, and what it was to end may not have ended since.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.is_some_and(|session| {
+            session >= self.logins || self.is_left() || self.debts.iter().any(|debt| debt.session <= session)
+        })
     }
 
     pub(crate) fn owes(&self) -> bool {

@@ -23,6 +23,10 @@ pub struct DiskView<'a> {
     pub serial: &'a str,
     /// None before the first path has joined: it cannot be served yet.
     pub geometry: Option<Geometry>,
+    /// Fences that ended with a proof, ever.
+    pub fences_proved: u64,
+    /// Fences that ended without one, by the timer or by an operator, ever.
+    pub fences_waived: u64,
     /// None without the multipath layer.
     pub disk: Option<&'a Disk>,
 }
@@ -102,7 +106,7 @@ impl Host {
     /// Every portal has had its first answer, or failed for the first time.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.nexuses.iter().all(|nexus| nexus.settled)
+        !self.memory.holds_paths() && self.nexuses.iter().all(|nexus| nexus.settled)
     }
 
     /// How many disks can be served.
@@ -134,6 +138,8 @@ fn view_of_disk<'a>(index: HeadIndex, identity: &'a Name, entry: &'a Entry) -> D
         product: &entry.facts.product,
         serial: &entry.facts.serial,
         geometry: entry.geometry,
+        fences_proved: entry.fences_proved,
+        fences_waived: entry.fences_waived,
         disk: entry.device.disk(),
     }
 }

@@ -22,8 +22,10 @@ mod target;
 mod world;
 
 pub use check::{Rule, Violation};
-pub use fault::{FaultCounters, Kind};
+pub use fault::{Danger, FaultCounters, Kind};
 pub use link::Closing;
-pub use plan::{Choice, Plan, Profile, Reduction};
+pub use plan::{Choice, Defects, OPEN_DEFECTS, Plan, Profile, Reduction};
+pub use scsi_multipath::FencePolicy;
 pub use shrink::shrink;
+pub use target::{Successions, TargetProfile};
 pub use world::{Outcome, run};

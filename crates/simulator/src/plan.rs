@@ -5,9 +5,12 @@ use std::fmt;
 use clock::Duration;
 use multipath::{NoPath, Policy};
 
-use crate::fault::{Kind, PlannedFault};
+use scsi_multipath::{FENCE_WAIT, FencePolicy, Sharing};
+
+use crate::fault::{Danger, Kind, PlannedFault, group_of};
 use crate::link::Closing;
 use crate::random::Random;
+use crate::target::TargetProfile;
 
 /// Which faults a run may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Profile {
     All,
     /// All of them, but no writes that overlap in flight: what is left is what a fence is for.
     Disjoint,
+    /// All of them, and those that no initiator can do anything about: what the checkers must see.
+    Control,
     /// Only those after which no command can be executed late, and no writes that overlap in flight: for what
     /// neither fences nor orders.
     NoLateExecution,
@@ -27,11 +32,36 @@ pub enum Profile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub profile: Profile,
+    /// How the target behaves, if the seed is not to decide.
+    pub target: Option<TargetProfile>,
+    /// What is done about writes of unknown fate, if the seed is not to decide.
+    pub fence: Option<FencePolicy>,
+    pub defects: Defects,
 }
+
+/// Whether runs are to show what is known to be wrong with the product and not mended yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Defects {
+    /// What shows one of [`OPEN_DEFECTS`] is left out.
+    #[default]
+    Avoided,
+    Shown,
+}
+
+/// Defects of the product that faults have found and that are not mended. A name leaves when its defect does.
+pub const OPEN_DEFECTS: &[&str] = &[
+    // A session that must not send yet (CmdSN window) keeps writes, and sends them after an attention has cast doubt
+    // on the identity of the unit: Plan::window.
+    "writes behind a closed window are sent whatever the path says meanwhile",
+    // The attention is eaten: WireCheck::is_strict.
+    "a unit attention that answers a survey, or a question other than a block command, reaches no path",
+    // A unit that another took the place of is then written to: Kind::LunRemapped with several units.
+    "when one unit says that LUNs changed, paths to the other units of the nexus stay in use",
+];
 
 impl From<Profile> for Choice {
     fn from(profile: Profile) -> Self {
-        Self { profile }
+        Self { profile, target: None, fence: None, defects: Defects::Avoided }
     }
 }
 
@@ -53,11 +83,21 @@ pub struct Plan {
     pub(crate) ports_per_controller: u16,
     pub(crate) units: Vec<UnitPlan>,
     pub(crate) clients: Vec<ClientPlan>,
+    /// How the target behaves.
+    pub(crate) target: TargetProfile,
+    pub(crate) sharing: Sharing,
+    pub(crate) fence: FencePolicy,
+    pub(crate) defects: Defects,
     pub(crate) policy: Policy,
     pub(crate) no_path: NoPath,
     pub(crate) delayed_removal: Duration,
     pub(crate) digests: bool,
+    /// How many commands the target takes at a time.
+    pub(crate) window: u32,
     pub(crate) initial_r2t: bool,
+    pub(crate) immediate_data: bool,
+    /// In bytes.
+    pub(crate) first_burst: u32,
     pub(crate) command_timeout: Duration,
     pub(crate) latency: Duration,
     pub(crate) jitter: Duration,
@@ -82,6 +122,8 @@ pub(crate) struct ClientPlan {
     pub(crate) depth: usize,
     pub(crate) requests: u32,
     pub(crate) blocks_max: u32,
+    /// Half of the load goes to so many blocks, so that requests meet.
+    pub(crate) hot_blocks: u32,
     /// The mean pause before a request.
     pub(crate) pause: Duration,
     pub(crate) mix: Mix,
@@ -109,12 +151,25 @@ pub(crate) struct Mix {
     pub(crate) trim: u64,
 }
 
+/// Runs that have writes that are stuck, of those that need fences.
+const LATE_PERCENT: u64 = 60;
+/// Writes that are stuck and lose their nexus.
+const COMPANION_PERCENT: u64 = 70;
+
 impl Profile {
     fn allows(self, kind: Kind) -> bool {
         match self {
-            Self::All | Self::Disjoint => true,
-            Self::NoLateExecution => !kind.executes_late(),
+            Self::All | Self::Disjoint => kind.danger() != Danger::Untold,
+            Self::Control => true,
+            Self::NoLateExecution => kind.danger() == Danger::Timely,
             Self::Calm => false,
+        }
+    }
+
+    fn targets(self) -> &'static [TargetProfile] {
+        match self {
+            Self::All | Self::Disjoint | Self::Control => TargetProfile::CLAIMED,
+            Self::NoLateExecution | Self::Calm => TargetProfile::TIMELY,
         }
     }
 }
@@ -122,7 +177,7 @@ impl Profile {
 impl Plan {
     #[must_use]
     pub fn draw(seed: u64, choice: impl Into<Choice>, reduction: &Reduction) -> Self {
-        let Choice { profile } = choice.into();
+        let Choice { profile, target, fence, defects } = choice.into();
         let mut random = Random::new(seed);
         let controllers = random.pick(&[1, 2, 2, 2]);
         let ports_per_controller = random.pick(&[1, 2, 2]);
@@ -143,6 +198,12 @@ impl Plan {
             _ => NoPath::Queue,
         };
         let latency = Duration::from_micros(random.spread(20, 5_000));
+        let drawn_target = random.pick(profile.targets());
+        let drawn_fence = random.pick(&[
+            FencePolicy::Bounded { wait: FENCE_WAIT },
+            FencePolicy::Bounded { wait: FENCE_WAIT },
+            FencePolicy::Strict,
+        ]);
         let mut plan = Self {
             seed,
             profile,
@@ -150,16 +211,26 @@ impl Plan {
             ports_per_controller,
             units,
             clients,
+            target: target.unwrap_or(drawn_target),
+            sharing: random.pick(&[Sharing::Exclusive, Sharing::Exclusive, Sharing::Shared]),
+            fence: fence.unwrap_or(drawn_fence),
+            defects,
             policy,
             no_path,
             delayed_removal: Duration::from_secs(random.pick(&[0, 0, 60])),
             digests: random.percent(50),
+            window: match (random.pick(&[2, 8, 32, 128]), defects) {
+                (window, Defects::Shown) => window,
+                (_, Defects::Avoided) => 128,
+            },
             initial_r2t: random.percent(30),
+            immediate_data: random.percent(60),
+            first_burst: random.pick(&[512, 4096, 65_536]),
             command_timeout: Duration::from_secs(random.within(2..=30)),
             latency,
             jitter: Duration::from_nanos(random.below(latency.as_nanos() * 2)),
             closing: match profile {
-                Profile::All | Profile::Disjoint => Closing::InOrder,
+                Profile::All | Profile::Disjoint | Profile::Control => Closing::InOrder,
                 Profile::NoLateExecution | Profile::Calm => Closing::Prompt,
             },
             storm,
@@ -175,13 +246,25 @@ impl Plan {
         let possible: Vec<Kind> = Kind::ALL
             .iter()
             .copied()
-            .filter(|kind| self.profile.allows(*kind) && (self.digests || *kind != Kind::BitFlip))
+            .filter(|kind| self.profile.allows(*kind) && self.can_have(*kind))
             .collect();
         if possible.is_empty() {
             return;
         }
         let wanted = random.within(1..=6);
-        let kinds: Vec<Kind> = (0..wanted).map(|_| random.pick(&possible)).collect();
+        let mut kinds: Vec<Kind> = (0..wanted).map(|_| random.pick(&possible)).collect();
+        if self.profile == Profile::Control {
+            let untold: Vec<Kind> =
+                possible.iter().copied().filter(|kind| kind.danger() == Danger::Untold).collect();
+            kinds.push(random.pick(&untold));
+        }
+        if self.needs_fences() && random.percent(LATE_PERCENT) {
+            kinds.push(random.pick(&[Kind::StuckWrite, Kind::TornWrite, Kind::StuckWrite]));
+        }
+        if kinds.contains(&Kind::IdentityTwice) {
+            // A unit that shows the name of another one that is not to be seen is, for all that anybody can tell, it.
+            kinds.retain(|kind| !kind.hides_identity());
+        }
         let mean = random.spread(200, 8_000);
         let mut at = 0;
         loop {
@@ -190,14 +273,48 @@ impl Plan {
                 return;
             }
             let kind = random.pick(&kinds);
-            let duration = Duration::from_millis(random.spread(5, 15_000));
+            let duration = Duration::from_millis(random.spread(kind.shortest_millis(), 15_000));
             self.faults.push(PlannedFault {
                 kind,
                 at: Duration::from_millis(at),
                 duration,
                 chance: random.next(),
             });
+            if matches!(kind, Kind::StuckWrite | Kind::TornWrite) {
+                self.lose_nexus_soon(random);
+            }
         }
+    }
+
+    /// A write that is stuck shows what it can do only if its nexus is lost meanwhile: most lose the port that they are
+    /// stuck at, soon.
+    fn lose_nexus_soon(&mut self, random: &mut Random) {
+        let Some(stuck) = self.faults.last().copied().filter(|_| random.percent(COMPANION_PERCENT)) else {
+            return;
+        };
+        let companions = [
+            Kind::Reset,
+            Kind::Finish,
+            Kind::ControllerCrash,
+            Kind::OldConnectionLives,
+            Kind::HoleDelivered,
+            Kind::LoginSevered,
+            Kind::ProcessKilled,
+        ];
+        let at = stuck.at + Duration::from_millis(random.spread(1, 2_000));
+        if at < self.storm {
+            // The same chances lead to the same port.
+            self.faults.push(PlannedFault { kind: random.pick(&companions), at, ..stuck });
+        }
+    }
+
+    /// Some faults need digests, some would be hidden by them.
+    fn can_have(&self, kind: Kind) -> bool {
+        match kind.digests() {
+            Some(wanted) if wanted != self.digests => return false,
+            _ => {}
+        }
+        kind != Kind::LunRemapped || self.units.len() == 1 || self.defects == Defects::Shown
     }
 
     fn reduce(&mut self, reduction: &Reduction) {
@@ -209,6 +326,19 @@ impl Plan {
             for client in &mut self.clients {
                 client.requests = client.requests.min(requests);
             }
+        }
+    }
+
+    /// Whether what a fence is for can happen.
+    pub(crate) fn needs_fences(&self) -> bool {
+        matches!(self.profile, Profile::All | Profile::Disjoint | Profile::Control)
+    }
+
+    /// Which target a port belongs to.
+    pub(crate) fn target_of(&self, port: usize) -> u32 {
+        match self.target {
+            TargetProfile::TwoGateways => u32::from(group_of(port, self.ports_per_controller).0) - 1,
+            _ => 0,
         }
     }
 
@@ -241,6 +371,7 @@ impl ClientPlan {
             depth,
             requests: u32::try_from(requests).expect("few requests"),
             blocks_max: u32::try_from(random.spread(1, 32)).expect("few blocks"),
+            hot_blocks: random.pick(&[4, 12, 24]),
             pause: Duration::from_nanos(pause),
             mix: Mix {
                 read: random.within(1..=10),
@@ -251,7 +382,7 @@ impl ClientPlan {
             },
             structured: random.percent(50),
             overlaps: match profile {
-                Profile::All | Profile::Calm => Overlaps::Allowed,
+                Profile::All | Profile::Control | Profile::Calm => Overlaps::Allowed,
                 Profile::NoLateExecution | Profile::Disjoint => Overlaps::Avoided,
             },
         }
@@ -272,6 +403,12 @@ impl fmt::Display for Plan {
             "{}, no path: {:?}, removal after {:?}, ",
             self.policy, self.no_path, self.delayed_removal
         )?;
+        let fence = match self.fence {
+            FencePolicy::Bounded { wait } => format!("bounded by {wait:?}"),
+            FencePolicy::Strict => String::from("strict"),
+            FencePolicy::Unsafe => String::from("unsafe"),
+        };
+        write!(f, "target {}, {:?}, fence {fence}, ", self.target, self.sharing)?;
         write!(f, "digests {}, latency {:?}+{:?}, ", self.digests, self.latency, self.jitter)?;
         write!(f, "commands {:?}, {} faults in {:?}", self.command_timeout, self.faults.len(), self.storm)
     }

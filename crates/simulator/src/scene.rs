@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use clock::Instant;
+use clock::{Duration, Instant};
 
-use crate::check::Checks;
-use crate::link::{ConnectionId, End, Network};
+use iscsi::pdu::Opcode;
+
+use crate::check::{Checks, Notice, Rule};
+use crate::link::{ConnectionId, End, Network, Sighting};
 use crate::log::{Log, Part};
 use crate::random::Random;
 
@@ -26,6 +28,8 @@ pub(crate) enum Source {
     Client(u32),
     /// The next fault begins or ends.
     Fault,
+    /// The host starts again.
+    Boot,
 }
 
 /// See the module's documentation.
@@ -37,6 +41,7 @@ pub(crate) struct Scene {
     pub(crate) random: Random,
     pub(crate) log: Log,
     pub(crate) checks: Checks,
+    pub(crate) ports_per_controller: usize,
     /// Machines that were told something, and whose actions were not yet taken.
     pub(crate) touched: Agenda,
     /// Machines with bytes to send, and a timer to set, at the end of the turn.
@@ -52,6 +57,34 @@ impl Scene {
         text: impl FnOnce() -> T,
     ) {
         self.log.event(self.now, part, numbers, text);
+    }
+
+    /// Shows the checkers what went by at the initiator's ends of connections.
+    pub(crate) fn take_sightings(&mut self) {
+        while let Some(sighting) = self.network.poll_sighting() {
+            match sighting {
+                Sighting::Pdu { connection, port, toward, seen } => {
+                    let group = port / self.ports_per_controller;
+                    let group = u16::try_from(group).expect("there are few groups");
+                    match self.checks.wire.seen(self.now, connection, group, toward, &seen) {
+                        Ok(Some(Notice::CacheDoubtful { unit, connected })) => {
+                            self.checks.durability.told(unit, connected);
+                        }
+                        Ok(None) => {}
+                        Err(text) => {
+                            let rule = match seen.header.opcode() {
+                                Opcode::LoginRequest => Rule::Patience,
+                                _ => Rule::Identity,
+                            };
+                            self.checks.found(self.now, rule, Err(text));
+                        }
+                    }
+                }
+                Sighting::Closed { connection, was_told } => {
+                    self.checks.wire.closed(self.now, connection, was_told);
+                }
+            }
+        }
     }
 
     /// Sets the timers of everything that the network wants to deliver.
@@ -93,12 +126,26 @@ impl Agenda {
 pub(crate) struct Timers {
     order: BTreeSet<(Instant, Source)>,
     armed: BTreeMap<Source, Instant>,
+    /// By how much timers of the host fire late at most, and what decides.
+    late: Option<(Duration, Random)>,
+}
+
+impl Source {
+    /// Whether it is a part of the host that the product runs on.
+    pub(crate) const fn is_of_host(self) -> bool {
+        matches!(self, Self::Host | Self::Nexus(_) | Self::Server(_))
+    }
 }
 
 impl Timers {
     /// Wakes `source` at `deadline` or earlier.
     pub(crate) fn arm(&mut self, source: Source, deadline: Option<Instant>) {
-        let Some(deadline) = deadline else { return };
+        let Some(mut deadline) = deadline else { return };
+        if let Some((most, random)) = &mut self.late
+            && source.is_of_host()
+        {
+            deadline = deadline + Duration::from_nanos(random.below(most.as_nanos().max(1)));
+        }
         match self.armed.get(&source) {
             Some(armed) if *armed <= deadline => return,
             Some(armed) => {
@@ -115,6 +162,17 @@ impl Timers {
         let (deadline, source) = self.order.pop_first()?;
         self.armed.remove(&source);
         Some((deadline, source))
+    }
+
+    /// From now on timers of the host fire late, or in time again.
+    pub(crate) fn be_late(&mut self, most: Duration, random: Random) {
+        self.late = (most > Duration::ZERO).then_some((most, random));
+    }
+
+    /// Nothing of the host is to be woken any more.
+    pub(crate) fn forget_host(&mut self) {
+        self.order.retain(|(_, source)| !source.is_of_host());
+        self.armed.retain(|source, _| !source.is_of_host());
     }
 
     pub(crate) fn forget(&mut self, source: Source) {

@@ -4,17 +4,19 @@ use std::io::Write;
 
 use clock::{Duration, Instant};
 
-use crate::check::{BoundsCheck, Checks, Rule, Violation};
+use scsi_multipath::FencePolicy;
+
+use crate::check::{BoundsCheck, Checks, FenceCheck, Rule, Violation, WireCheck};
 use crate::client::Client;
 use crate::fault::FaultCounters;
 use crate::host::Host;
-use crate::injector::{Injector, Victims};
+use crate::injector::{Injector, Order, Victims};
 use crate::link::{ConnectionId, Door, End, Network};
 use crate::log::{Log, Part};
-use crate::plan::Plan;
+use crate::plan::{Defects, Plan};
 use crate::random::Random;
 use crate::scene::{Agenda, Scene, Source, Timers};
-use crate::target::Target;
+use crate::target::{Successions, Target, TargetProfile};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -33,6 +35,19 @@ pub struct Outcome {
     pub nexuses_lost: u64,
     /// Blocks that a copy of a write reached on the medium.
     pub block_writes: u64,
+    /// How the target behaved.
+    pub target: TargetProfile,
+    pub successions: Successions,
+    /// The longest time that a client waited for an answer.
+    pub longest_wait: Duration,
+    pub fences_proved: u64,
+    pub fences_waived: u64,
+    /// The longest time that a fence took.
+    pub longest_fence: Duration,
+    /// Blocks that came damaged over a wire without digests.
+    pub silent_damage: u64,
+    /// Blocks of acknowledged writes that a volatile cache lost.
+    pub cache_losses: u64,
 }
 
 /// Carries a plan out. Every event is written to `trace`, if there is one: milliseconds, part of the world, what.
@@ -67,12 +82,35 @@ struct World {
     injector: Injector,
     phase: Phase,
     units: usize,
+    plan: Plan,
+    host_state: HostState,
+    /// When an operator waives what no proof can be had of.
+    operator_at: Option<Instant>,
+}
+
+/// How long after the last fault an operator ends strict fences that have no proof: when nothing can be left of what
+/// they are about.
+const OPERATOR_AFTER: Duration = Duration::from_secs(60);
+
+/// What becomes of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HostState {
+    Running,
+    /// It stands still; what comes waits.
+    Paused {
+        until: Instant,
+    },
+    /// Its process is gone; what comes is refused.
+    Dead,
 }
 
 impl World {
     fn new(plan: &Plan, trace: Option<Box<dyn Write>>) -> Self {
         let mut random = Random::new(plan.seed ^ 0x5eed_0f0f_77aa_1234);
         let mut network = Network::new(plan.closing, random.fork(1));
+        if !plan.digests {
+            network.limit_window(plan.window);
+        }
         for port in 0..plan.ports() {
             // Ports are not equally near.
             let factor = random.within(1..=3);
@@ -92,7 +130,16 @@ impl World {
                 network,
                 random: random.fork(2),
                 log: Log::new(trace),
-                checks: Checks::new(BoundsCheck::new(requests_max)),
+                checks: Checks::new(
+                    BoundsCheck::new(requests_max),
+                    FenceCheck::new(plan.needs_fences().then_some(plan.fence)),
+                    WireCheck::new(
+                        plan.needs_fences() && plan.fence != FencePolicy::Unsafe,
+                        plan.defects == Defects::Shown,
+                    ),
+                    plan.ports(),
+                ),
+                ports_per_controller: plan.ports_per_controller.into(),
                 touched: Agenda::default(),
                 dirty: Agenda::default(),
             },
@@ -102,10 +149,15 @@ impl World {
             injector: Injector::new(plan),
             phase: Phase::Storm { until: Instant::START + plan.storm },
             units: plan.units.len(),
+            plan: plan.clone(),
+            host_state: HostState::Running,
+            operator_at: None,
         }
     }
 
     fn run(&mut self) {
+        let avoids = |client: &crate::plan::ClientPlan| client.overlaps == crate::plan::Overlaps::Avoided;
+        self.scene.checks.overlaps_are_avoided = self.plan.clients.iter().all(avoids);
         self.host.start(&mut self.scene);
         for index in 0..self.clients.len() {
             self.clients[index].expire(&mut self.scene);
@@ -141,15 +193,26 @@ impl World {
     fn limit(&self) -> Option<Instant> {
         match self.phase {
             Phase::Storm { until } => Some(until),
+            Phase::Calm if self.operator_at.is_some_and(|at| at > self.scene.now) => {
+                let settled = self.scene.checks.liveness.settled().filter(|at| *at > self.scene.now);
+                [self.operator_at, settled].into_iter().flatten().min()
+            }
+            Phase::Calm if self.scene.checks.liveness.settled().is_some_and(|at| at > self.scene.now) => {
+                self.scene.checks.liveness.settled()
+            }
             Phase::Calm | Phase::ReadBack => self.scene.checks.liveness.deadline(),
             Phase::Over => None,
         }
     }
 
     fn wake(&mut self, source: Source) {
+        if self.is_postponed(source) {
+            return;
+        }
         let scene = &mut self.scene;
         match source {
             Source::Arrival(id, end) => self.arrival(id, end),
+            Source::Boot => self.boot(),
             Source::Host | Source::Nexus(_) | Source::Server(_) => self.host.expire(scene, source),
             Source::Target(id) => self.target.expire(scene, id),
             Source::Array => self.target.expire_array(scene),
@@ -158,11 +221,88 @@ impl World {
                 let victims =
                     Victims { host: &mut self.host, target: &mut self.target, clients: &mut self.clients };
                 self.injector.expire(scene, victims);
+                self.obey();
             }
         }
     }
 
+    /// Whether a host that stands still takes this later. What comes to a process that is gone is refused.
+    fn is_postponed(&mut self, source: Source) -> bool {
+        let is_of_host = match source {
+            Source::Arrival(id, end) => match self.scene.network.door(id) {
+                Some(Door::Export) => end == End::Far,
+                Some(Door::Port(_)) => end == End::Near,
+                None => false,
+            },
+            other => other.is_of_host(),
+        };
+        match (self.host_state, source) {
+            (HostState::Paused { until }, _) if is_of_host && self.scene.now < until => {
+                self.scene.timers.arm(source, Some(until));
+                true
+            }
+            (HostState::Dead, Source::Arrival(id, end)) if is_of_host => {
+                self.scene.network.reset(self.scene.now, id, end);
+                true
+            }
+            (HostState::Dead, _) => is_of_host,
+            _ => false,
+        }
+    }
+
+    /// Does what faults want done to the host.
+    fn obey(&mut self) {
+        for order in self.injector.take_orders() {
+            match order {
+                Order::Kill { until } => self.kill(until),
+                Order::Pause { until } if self.host_state == HostState::Running => {
+                    self.host_state = HostState::Paused { until };
+                }
+                Order::Pause { .. } => {}
+                Order::LateTimers { most } => {
+                    let random = self.scene.random.fork(3);
+                    self.scene.timers.be_late(most, random);
+                }
+            }
+        }
+    }
+
+    /// The process is gone: its sockets are closed, as the kernel does it, and nobody knows any more what it knew.
+    fn kill(&mut self, until: Instant) {
+        let scene = &mut self.scene;
+        scene.note(Part::Run, [3, 0, 0], || "the process is killed");
+        for port in 0..self.plan.ports() {
+            for id in scene.network.through(Door::Port(port)) {
+                scene.network.reset(scene.now, id, End::Near);
+            }
+        }
+        for id in scene.network.through(Door::Export) {
+            scene.network.reset(scene.now, id, End::Far);
+        }
+        scene.take_sightings();
+        scene.timers.forget_host();
+        let now = scene.checks.ledger.last_moment();
+        scene.checks.durability.forget(now);
+        scene.checks.access.forget();
+        scene.checks.fences.forget();
+        scene.checks.wire.forget();
+        self.host = self.host.reborn(&self.plan);
+        self.host_state = HostState::Dead;
+        scene.timers.arm(Source::Boot, Some(until));
+    }
+
+    fn boot(&mut self) {
+        if self.host_state == HostState::Dead {
+            self.scene.note(Part::Run, [4, 0, 0], || "the process starts again");
+            self.host_state = HostState::Running;
+            self.host.start(&mut self.scene);
+        }
+    }
+
     fn arrival(&mut self, id: ConnectionId, end: End) {
+        if self.is_postponed(Source::Arrival(id, end)) {
+            return;
+        }
         let scene = &mut self.scene;
         scene.note(Part::Link, [id.0.into(), end as u64, 0], || format!("connection {} {end:?}", id.0));
         match (scene.network.door(id), end) {
@@ -172,7 +312,7 @@ impl World {
             (Some(Door::Export), End::Near) => {
                 let Some(index) = scene.network.owner(id) else { return };
                 let client = &mut self.clients[index as usize];
-                let export = self.host.export_name(client.unit());
+                let export = self.target.export_name(client.unit());
                 client.wake(scene, id, export);
             }
             (None, _) => {}
@@ -202,6 +342,7 @@ impl World {
             while let Some((id, end)) = self.scene.network.poll_unblocked() {
                 self.arrival(id, end);
             }
+            self.scene.take_sightings();
             self.scene.arm_arrivals();
             if self.scene.touched.is_empty() {
                 return;
@@ -215,11 +356,14 @@ impl World {
                 let victims =
                     Victims { host: &mut self.host, target: &mut self.target, clients: &mut self.clients };
                 self.injector.calm(&mut self.scene, victims);
+                self.obey();
                 self.scene.checks.liveness.calm(self.scene.now);
                 for client in &mut self.clients {
                     client.hurry(&mut self.scene);
                 }
                 self.phase = Phase::Calm;
+                self.operator_at =
+                    (self.plan.fence == FencePolicy::Strict).then(|| self.scene.now + OPERATOR_AFTER);
                 self.scene.note(Part::Run, [1, 0, 0], || "faults are off");
                 self.settle();
             }
@@ -235,13 +379,22 @@ impl World {
                 self.settle();
             }
             Phase::ReadBack if self.clients.iter().all(Client::is_idle) => self.phase = Phase::Over,
+            Phase::Calm if self.operator_at.is_some_and(|at| at <= self.scene.now) => {
+                // What targets keep in their back ends they keep for less than this.
+                self.operator_at = None;
+                self.scene.checks.fences.waived_by_operator();
+                self.host.waive(&mut self.scene);
+                self.settle();
+            }
             Phase::Calm | Phase::ReadBack => self.check_liveness(),
             Phase::Storm { .. } | Phase::Over => {}
         }
     }
 
     fn is_recovered(&self) -> bool {
-        self.clients.iter().all(Client::is_idle)
+        self.scene.checks.liveness.settled().is_some_and(|at| at <= self.scene.now)
+            && self.clients.iter().all(Client::is_idle)
+            && self.scene.checks.fences.are_closed()
             && self.scene.checks.completions.open() == 0
             && self.host.waits_for(self.units).is_empty()
     }
@@ -261,9 +414,16 @@ impl World {
         let checks = &mut self.scene.checks;
         let finding = checks.register.judge(&checks.ledger);
         checks.found(self.scene.now, Rule::Register, finding);
+        let finding = checks.durability.judge(Instant::from_nanos(u64::MAX));
+        checks.found(self.scene.now, Rule::Durability, finding);
+        if self.phase == Phase::Over {
+            let finding = checks.fences.judge();
+            checks.found(self.scene.now, Rule::Fence, finding);
+        }
         for violation in self.scene.checks.violations().to_vec() {
             self.scene.note(Part::Check, [violation.rule as u64, 0, 0], || violation.to_string());
         }
+        let longest_wait = self.clients.iter().map(|client| client.longest_wait).max();
         let Scene { now, log, checks, .. } = self.scene;
         Outcome {
             hash: log.hash(),
@@ -275,6 +435,14 @@ impl World {
             commands_lost: self.host.commands_lost,
             nexuses_lost: self.host.nexuses_lost,
             block_writes: checks.medium.executions,
+            target: self.plan.target,
+            successions: self.target.successions,
+            longest_wait: longest_wait.unwrap_or_default(),
+            fences_proved: checks.fences.proved,
+            fences_waived: checks.fences.waived,
+            longest_fence: checks.fences.longest,
+            silent_damage: checks.silent_damage,
+            cache_losses: checks.durability.losses,
             violations: checks.into_violations(),
         }
     }

@@ -1,7 +1,7 @@
 //! `smpath array`: the embedded array alone.
 
 use anyhow::{Result, bail};
-use engine::{ArrayConfig, ArrayHandle, UnitConfig};
+use engine::{ArrayConfig, ArrayHandle, Behaviour, Sticking, Stuck, UnitConfig};
 
 use crate::cli::Array;
 use crate::signals::Signals;
@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: &Array) -> Result<()> {
         target_name: arguments.target_name.clone(),
         units: arguments.units.iter().map(unit_config).collect(),
         chap,
+        behaviour: behaviour(arguments),
     };
     let array = ArrayHandle::start(&config)?;
     println!("{}", config.target_name);
@@ -33,6 +34,12 @@ pub(crate) fn run(arguments: &Array) -> Result<()> {
     }
     array.shutdown();
     Ok(())
+}
+
+fn behaviour(arguments: &Array) -> Behaviour {
+    let marked = arguments.stick_marked.map(|time| Sticking { writes: Stuck::Marked, time });
+    let some = arguments.stick_one_in.map(|(count, time)| Sticking { writes: Stuck::OneIn(count), time });
+    Behaviour { profile: arguments.profile.into(), sticking: marked.or(some) }
 }
 
 pub(crate) fn unit_config(unit: &units::Unit) -> UnitConfig {

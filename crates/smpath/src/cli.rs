@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::config::{Digests, EarlyData, ExportAddress, FencePolicy, Sharing};
 use engine::{NoPath, Policy};
 
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Serve the embedded array to any iSCSI initiator
     Array(Array),
+    /// Write and read back stamped blocks on any NBD disk; fail on any error or mismatch. Overwrites everything on it
+    Check(Check),
     /// List the disks of a running smpath
     List(Query),
     /// Show one disk of a running smpath: its facts, its paths and their state
@@ -138,6 +140,64 @@ pub(crate) struct Array {
     /// File with CHAP credentials that initiators must show (TOML: name, secret[, target_name, target_secret])
     #[arg(long, value_name = "FILE")]
     pub chap_file: Option<PathBuf>,
+    /// What a login that replaces a session, and a LOGICAL UNIT RESET, are worth: for tests of initiators
+    #[arg(long, value_name = "PROFILE", default_value = "honest")]
+    pub profile: Profile,
+    /// Keep a write that begins with GHOST-OF-A-WRITE in the back end for this time before it is executed, the first
+    /// time that its block is written so; aborts and resets cannot recall it
+    #[arg(long, value_name = "TIME", value_parser = units::duration, conflicts_with = "stick_one_in")]
+    pub stick_marked: Option<Duration>,
+    /// The same for one write in N, whatever is in it
+    #[arg(long, value_name = "N:TIME", value_parser = units::count_and_time)]
+    pub stick_one_in: Option<(u64, Duration)>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Profile {
+    /// Both are answered when nothing that they end can change the medium any more
+    Honest,
+    /// The login is answered at once, the reset is honest: as tgt and SPDK do
+    AnswersAtOnce,
+    /// Both are answered at once: nobody can keep data safe by asking such a target
+    LyingReset,
+    /// Two honest controllers that know nothing of each other's commands, over one medium
+    Gateways,
+}
+
+impl From<Profile> for engine::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Honest => Self::Honest,
+            Profile::AnswersAtOnce => Self::AnswersAtOnce,
+            Profile::LyingReset => Self::LyingReset,
+            Profile::Gateways => Self::Gateways,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The server: nbd+unix:///PATH or nbd://ADDRESS:PORT
+    #[arg(value_name = "URI", value_parser = url::export)]
+    pub server: ExportAddress,
+    /// Name of the export; the server's default if not given
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub disk: String,
+    /// Everything on the disk may be overwritten
+    #[arg(long)]
+    pub overwrite: bool,
+    /// End after this time, such as 20s or 5m; without it, run until interrupted. Either way everything is read back
+    #[arg(long = "for", value_name = "TIME", value_parser = units::duration)]
+    pub duration: Option<Duration>,
+    /// When the server goes away, wait for its return and send again what was not acknowledged
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Makes the order of requests; the same seed draws the same
+    #[arg(long, value_name = "NUMBER", default_value_t = 0x5eed)]
+    pub seed: u64,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

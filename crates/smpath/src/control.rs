@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use engine::ShardHandle;
 use engine::status::Snapshot;
+use engine::{Message, ShardHandle};
 use serde::{Deserialize, Serialize};
 
 /// The longest question; ours are tens of bytes.
@@ -129,7 +129,7 @@ fn take_waiver(shard: &ShardHandle, identity: &str) -> Result<()> {
     let disk = snapshot.disks.iter().find(|disk| disk.identity == identity);
     let disk = disk.with_context(|| format!("there is no disk {identity} any more"))?;
     if !disk.fences.is_empty() {
-        bail!("the shard of {identity} does not take waivers");
+        shard.send(Message::Waive(identity.to_owned()))?;
     }
     Ok(())
 }

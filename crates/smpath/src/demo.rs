@@ -9,10 +9,11 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use engine::config::ExportAddress;
 use engine::status::{Notice, NoticeKind, Snapshot};
 use engine::{ArrayConfig, ArrayHandle, PortFault, ShardHandle, UnitConfig};
 
-use crate::check::{self, Progress};
+use crate::check::{self, LostServer, Progress};
 use crate::cli::Demo;
 use crate::control::Control;
 use crate::signals::Signals;
@@ -89,6 +90,7 @@ fn start_array(size: u64) -> Result<ArrayHandle> {
         target_name: String::from("iqn.2026-11.org.smpath:demo"),
         units: vec![unit],
         chap: None,
+        behaviour: engine::Behaviour::default(),
     };
     Ok(ArrayHandle::start(&config)?)
 }
@@ -145,8 +147,14 @@ impl Stage {
         let progress = Progress::default();
         let started = Instant::now();
         let end = duration.map(|duration| started + duration);
+        let options = check::Options {
+            server: ExportAddress::NbdUnix(socket.to_owned()),
+            export: String::new(),
+            seed: 0x5eed,
+            lost_server: LostServer::Fails,
+        };
         let failure = std::thread::scope(|scope| {
-            let workload = scope.spawn(|| check::run(socket, 0x5eed, &progress));
+            let workload = scope.spawn(|| check::run(&options, &progress));
             let mut view = View::new();
             let mut vandal = Vandal::new();
             while !workload.is_finished() && !signals.received() && end.is_none_or(|end| Instant::now() < end)

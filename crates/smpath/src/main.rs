@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Array(arguments) => array::run(arguments),
+        Command::Check(arguments) => check::command(arguments),
         Command::List(query) => query::list(query),
         Command::Show(show) => query::show(show),
         Command::Paths(query) => query::paths(query),

@@ -49,6 +49,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| format!("{text} is out of range"))
 }
 
+/// `500:3s`: one in so many, for so long.
+pub(crate) fn count_and_time(text: &str) -> Result<(u64, Duration), String> {
+    let wrong = || format!("'{text}' is not a number and a time such as 500:3s");
+    let (count, time) = text.split_once(':').ok_or_else(wrong)?;
+    let count = count.parse().ok().filter(|count| *count > 0).ok_or_else(wrong)?;
+    Ok((count, duration(time)?))
+}
+
 /// `fail`, `queue`, or a time to queue for.
 pub(crate) fn no_path(text: &str) -> Result<NoPath, String> {
     match text {
@@ -176,6 +184,8 @@ mod tests {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert!(duration("soon").is_err());
+        assert_eq!(count_and_time("500:3s"), Ok((500, Duration::from_secs(3))));
+        assert!(count_and_time("0:3s").is_err() && count_and_time("3s").is_err());
         assert_eq!(no_path("60s"), Ok(NoPath::QueueFor(engine::clock::Duration::from_secs(60))));
         assert!(no_path("never").is_err());
     }

@@ -31,6 +31,15 @@ pub(crate) struct Backend {
     pub(crate) routes: Vec<Route>,
 }
 
+/// What a target is started with besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extras<'a> {
+    /// For tgtd.
+    pub(crate) environment: &'a [(&'a str, String)],
+    /// For `smpath array`.
+    pub(crate) array_options: &'a [&'a str],
+}
+
 /// Held for as long as the unit is to be there.
 #[derive(Debug)]
 #[expect(dead_code, reason = "dropping a server ends its process")]
@@ -41,15 +50,33 @@ enum Server {
 
 impl Backend {
     pub(crate) fn start(kind: Kind, room: &Room, mebibytes: u64) -> Result<Self> {
+        Self::start_with(kind, room, mebibytes, &Extras::default())
+    }
+
+    pub(crate) fn start_with(kind: Kind, room: &Room, mebibytes: u64, extras: &Extras<'_>) -> Result<Self> {
         match kind {
             Kind::Tgt => {
-                let tgt = Tgt::start(&room.zeroes("lu", mebibytes << 20)?, Provisioning::Thin)?;
+                let file = room.zeroes("lu", mebibytes << 20)?;
+                let tgt = Tgt::start_in(&file, Provisioning::Thin, extras.environment)?;
                 Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
             }
             Kind::Array => {
-                let array = Array::start(&[&format!("size={mebibytes}M")])?;
+                let array = Array::start_with(&[&format!("size={mebibytes}M")], extras.array_options)?;
                 Ok(Self { routes: array.routes.clone(), _server: Server::Array(array) })
             }
+        }
+    }
+
+    /// The same, but of one target whatever the kind, so that all paths are alike.
+    pub(crate) fn of_one_target(kind: Kind, room: &Room, mebibytes: u64) -> Result<Self> {
+        match kind {
+            Kind::Tgt => {
+                let mut tgt = Tgt::empty(4)?;
+                let file = room.zeroes("lu", mebibytes << 20)?;
+                tgt.add_target("one", &file, "shared01", Provisioning::Full)?;
+                Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
+            }
+            Kind::Array => Self::start(kind, room, mebibytes),
         }
     }
 

@@ -4,7 +4,10 @@
 pub(crate) mod backend;
 pub(crate) mod fio;
 pub(crate) mod link;
+pub(crate) mod nbd;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod room;
+pub(crate) mod shim;
 pub(crate) mod smpath;
 pub(crate) mod tgt;

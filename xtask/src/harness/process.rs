@@ -81,7 +81,6 @@ where
 {
     let mut process = Process::start(program, arguments)?;
     let status = process.wait(limit)?;
-    process.join_readers();
     Ok(Finished {
         command: process.command.clone(),
         status,
@@ -106,8 +105,22 @@ impl Process {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        Self::start_in(program, arguments, &[])
+    }
+
+    /// With these variables in its environment as well.
+    pub(crate) fn start_in<I, S>(
+        program: impl AsRef<OsStr>,
+        arguments: I,
+        environment: &[(&str, String)],
+    ) -> Result<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
         let mut command = Command::new(&program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("{:?} does not start", program.as_ref()))?;
         let (stdout, stderr) = (Lines::default(), Lines::default());
         let readers = vec![
@@ -148,6 +161,8 @@ impl Process {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait()? {
+                // Its last words are in the pipes still.
+                self.join_readers();
                 return Ok(status);
             }
             if Instant::now() >= end {

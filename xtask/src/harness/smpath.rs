@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use super::process::{Finished, Process, free_address, run, wait_until};
 use super::room::Room;
@@ -28,12 +29,24 @@ pub(crate) fn smpath(arguments: &[&str], limit: Duration) -> Result<Finished> {
     run(binary()?, arguments, limit)
 }
 
+/// Whether a command of this build takes an option.
+pub(crate) fn takes(command: &str, option: &str) -> Result<bool> {
+    let help = smpath(&[command, "--help"], LIMIT)?;
+    // Every mention of it is followed by a space, a bracket or the end of the line.
+    Ok(help
+        .stdout
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '-')
+        .any(|word| word == option))
+}
+
 /// `smpath array`: the embedded array as a server of its own.
 #[derive(Debug)]
 pub(crate) struct Array {
     process: Process,
     /// One for each path to its first logical unit.
     pub(crate) routes: Vec<Route>,
+    /// The first half belongs to one controller, the rest to the other.
+    pub(crate) portals: Vec<SocketAddr>,
 }
 
 /// One way to a logical unit: `iscsi://portal/target/lun`.
@@ -58,18 +71,24 @@ impl Route {
 impl Array {
     /// Four portals, two on each controller.
     pub(crate) fn start(units: &[&str]) -> Result<Self> {
+        Self::start_with(units, &[])
+    }
+
+    /// With more of its own options.
+    pub(crate) fn start_with(units: &[&str], options: &[&str]) -> Result<Self> {
         let portals: Vec<SocketAddr> = (0..4).map(|_| free_address()).collect::<Result<_>>()?;
         let list = portals.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let mut arguments = vec!["array", "--portals", &list];
         arguments.extend(units.iter().flat_map(|unit| ["--lu", *unit]));
+        arguments.extend(options);
         let mut process = Process::start(binary()?, arguments)?;
         wait_until(LIMIT, "portal of smpath array", || {
             let listens = std::net::TcpStream::connect(portals[0]).is_ok();
             (listens || process.has_ended()).then_some(())
         })?;
         process.ensure_alive()?;
-        let mut array = Self { process, routes: Vec::new() };
-        array.routes = discover(portals[0])?;
+        let mut array = Self { process, routes: Vec::new(), portals };
+        array.routes = discover(array.portals[0])?;
         ensure!(!array.routes.is_empty(), "smpath array shows no disk\n{}", array.process.output());
         Ok(array)
     }
@@ -121,15 +140,20 @@ impl Disk {
     /// Serves the disk behind these paths, and waits until an NBD client can open it.
     pub(crate) fn start(room: &Room, arguments: &[String]) -> Result<Self> {
         let mut disk = Self::launch(room, arguments)?;
-        let uri = disk.uri.clone();
-        wait_until(LIMIT, "NBD export", || {
+        disk.wait_until_open(LIMIT)?;
+        Ok(disk)
+    }
+
+    /// Until an NBD client can open the disk.
+    pub(crate) fn wait_until_open(&mut self, limit: Duration) -> Result<()> {
+        let uri = self.uri.clone();
+        wait_until(limit, "NBD export", || {
             let opens =
                 run("nbdinfo", ["--size", &uri], LIMIT).is_ok_and(|finished| finished.status.success());
-            (opens || disk.process.has_ended()).then_some(())
+            (opens || self.process.has_ended()).then_some(())
         })
-        .with_context(|| disk.process.output())?;
-        disk.process.ensure_alive()?;
-        Ok(disk)
+        .with_context(|| self.process.output())?;
+        self.process.ensure_alive()
     }
 
     /// Starts it and looks no further.
@@ -138,7 +162,9 @@ impl Disk {
         let control = room.path("control");
         let mut all = vec!["run".to_owned(), "--export".to_owned(), uri.clone()];
         all.extend(["--control".to_owned(), control.display().to_string()]);
-        all.extend(["--state".to_owned(), room.path("state").display().to_string()]);
+        if !arguments.iter().any(|argument| argument == "--state") {
+            all.extend(["--state".to_owned(), room.path("state").display().to_string()]);
+        }
         all.extend(["--initiator-name".to_owned(), initiator_name(room)]);
         all.extend_from_slice(arguments);
         Ok(Self { process: Process::start(binary()?, all)?, uri, control })
@@ -163,6 +189,13 @@ impl Disk {
 
     pub(crate) fn log(&self) -> String {
         self.process.stderr()
+    }
+
+    /// SIGKILL: it ends in the middle of whatever it does. What it had said is returned.
+    pub(crate) fn kill(mut self) -> Result<String> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait(LIMIT)?;
+        Ok(self.log())
     }
 
     /// SIGTERM: it must end by itself, well, and take its socket away.

@@ -43,21 +43,36 @@ pub(crate) struct Tgt {
 impl Tgt {
     /// Two portals and two targets over one file: four paths to one logical unit.
     pub(crate) fn start(file: &Path, provisioning: Provisioning) -> Result<Self> {
-        let mut tgt = Self::empty(2)?;
+        Self::start_in(file, provisioning, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn start_in(
+        file: &Path,
+        provisioning: Provisioning,
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
+        let mut tgt = Self::empty_in(2, environment)?;
         tgt.add_target("one", file, "shared01", provisioning)?;
         tgt.add_target("two", file, "shared01", provisioning)?;
         Ok(tgt)
     }
 
     pub(crate) fn empty(portals: usize) -> Result<Self> {
+        Self::empty_in(portals, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn empty_in(portals: usize, environment: &[(&str, String)]) -> Result<Self> {
         let portals: Vec<SocketAddr> = (0..portals).map(|_| free_address()).collect::<Result<_>>()?;
         let first = portals.first().context("a target needs a portal")?;
         // Nobody else has this number as a TCP port now, so nobody else is likely to use it as a control port.
         // Zero is the system's.
         let control = 1 + free_address()?.port() % CONTROL_MAX;
-        let process = Process::start(
+        let process = Process::start_in(
             "tgtd",
             ["-f", "-C", &control.to_string(), "--iscsi", &format!("portal={first}")],
+            environment,
         )?;
         let mut tgt = Self { process, control, portals, targets: Vec::new() };
         tgt.wait_until_it_answers()?;
@@ -109,6 +124,23 @@ impl Tgt {
             self.admin(&["--mode", "account", "--op", "bind", "--tid", &tid, "--user", name])?;
         }
         Ok(())
+    }
+
+    /// How many I_T nexuses a target says that it has.
+    pub(crate) fn nexuses(&self, target: usize) -> Result<usize> {
+        let shown = self.admin(&["--mode", "target", "--op", "show"])?.stdout;
+        let ours = |line: &&str| line.starts_with("Target ");
+        let mut sections = Vec::new();
+        for line in shown.lines() {
+            if ours(&line) {
+                sections.push(0);
+            } else if line.trim().starts_with("I_T nexus: ")
+                && let Some(count) = sections.last_mut()
+            {
+                *count += 1;
+            }
+        }
+        sections.get(target).copied().with_context(|| format!("no target {target} in\n{shown}"))
     }
 
     /// The address of one path: portal and target.

@@ -5,6 +5,7 @@ mod bad_input;
 mod conformance;
 mod disk;
 mod failover;
+mod ghosts;
 mod initiators;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
     }
     let filter = arguments.first().map_or("", String::as_str);
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let mut ghosts = ghosts::Table::default();
     for case in all.iter().filter(|case| case.name.contains(filter)) {
         let started = Instant::now();
         let outcome = case.outcome();
@@ -69,6 +71,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
         match outcome {
             Ok(Outcome::Passed(note)) => {
                 passed += 1;
+                ghosts.add(&case.name, &note);
                 println!("PASS  {} ({seconds:.1} s){}", case.name, indented(&note));
             }
             Ok(Outcome::Skipped(reason)) => {
@@ -77,10 +80,12 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
             }
             Err(error) => {
                 failed += 1;
+                ghosts.add(&case.name, "FAILED");
                 println!("FAIL  {} ({seconds:.1} s){}", case.name, indented(&format!("{error:#}")));
             }
         }
     }
+    print!("{ghosts}");
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -93,6 +98,7 @@ fn cases() -> Vec<Case> {
     let mut cases = initiators::cases();
     cases.extend(disk::cases());
     cases.extend(failover::cases());
+    cases.extend(ghosts::cases());
     cases.extend(conformance::cases());
     cases.extend(bad_input::cases());
     cases

@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 
-use array::NexusId;
+use array::{Array, NexusId};
 use clock::Instant;
 use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
 use iscsi::target::{
@@ -115,7 +115,7 @@ impl Server {
     pub(super) fn settle(&mut self) {
         while let Some(id) = self.touched.pop_front() {
             self.drain(id);
-            self.drain_array();
+            self.drain_arrays();
             self.dirty.insert(id);
         }
     }
@@ -156,19 +156,25 @@ impl Server {
         }
     }
 
-    /// The old session's commands must be dead before the new one is told that it is in (RFC 7143, 6.3.5).
+    /// The old session's commands must be dead before the new one is told that it is in (RFC 7143, 6.3.5), unless
+    /// the profile is one of a target that sees it otherwise.
     fn reinstate(&mut self, id: u32, tsih: u16, previous: u32) {
         let nexus = self.connections.get(&previous).and_then(|connection| connection.nexus);
         match nexus {
-            Some(nexus) => {
+            Some(nexus) if self.profile.login_waits() => {
                 self.reinstating.insert(nexus, (id, tsih));
                 self.close(previous);
             }
-            None => {
+            _ => {
                 self.close(previous);
                 self.admitted(id, tsih);
             }
         }
+    }
+
+    fn array_of(&mut self, connection: u32) -> Option<&mut Array> {
+        let port = self.connections.get(&connection)?.port;
+        self.arrays.get_mut(self.ports[port].array)
     }
 
     fn admitted(&mut self, id: u32, tsih: u16) {
@@ -188,13 +194,20 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let nexus = NexusId(id);
         connection.nexus = Some(nexus);
-        let port = self.ports[connection.port].id;
+        let port = &self.ports[connection.port];
         self.nexuses.insert(nexus, id);
-        self.array.handle(self.now, array::Event::NexusOpened { nexus, port, initiator });
+        let event = array::Event::NexusOpened { nexus, port: port.id, initiator };
+        self.arrays[port.array].handle(self.now, event);
     }
 
     fn execute(&mut self, id: u32, command: Command) {
         let Some(nexus) = self.connections.get(&id).and_then(|connection| connection.nexus) else { return };
+        let fault = self.holder.as_mut().and_then(|holder| holder.strike(nexus, &command));
+        let now = self.now;
+        let Some(array) = self.array_of(id) else { return };
+        if let Some(fault) = fault {
+            array.handle(now, fault);
+        }
         let event = array::Event::Command {
             nexus,
             tag: command.tag.0,
@@ -204,7 +217,7 @@ impl Server {
             data: command.data,
             expected: command.expected_length,
         };
-        self.array.handle(self.now, event);
+        array.handle(now, event);
     }
 
     fn manage(
@@ -226,12 +239,13 @@ impl Server {
             TaskManagement::ClearAca => array::Function::ClearAca,
         };
         let referenced = referenced.map(|tag| tag.0);
-        self.array
-            .handle(self.now, array::Event::TaskManagement { nexus, tag: tag.0, function, lun, referenced });
+        let now = self.now;
+        let Some(array) = self.array_of(id) else { return };
+        array.handle(now, array::Event::TaskManagement { nexus, tag: tag.0, function, lun, referenced });
     }
 
-    pub(super) fn drain_array(&mut self) {
-        while let Some(action) = self.array.poll_action() {
+    pub(super) fn drain_arrays(&mut self) {
+        while let Some(action) = self.arrays.iter_mut().find_map(Array::poll_action) {
             let (nexus, event) = match action {
                 array::Action::Reply { nexus, tag, reply, data } => {
                     (nexus, Event::Reply { tag: CommandTag(tag), reply, data })
@@ -276,8 +290,9 @@ impl Server {
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         // Memory of answers that are sent goes back to where the next ones take theirs from.
+        let array = &mut self.arrays[self.ports[connection.port].array];
         while let Some(buffer) = connection.session.reclaim() {
-            self.array.recycle(buffer);
+            array.recycle(buffer);
         }
         if connection.stream.wants(&mut connection.session) {
             self.ready.push_back(id);
@@ -311,7 +326,8 @@ impl Server {
         }
         if let Some(nexus) = connection.nexus {
             self.nexuses.remove(&nexus);
-            self.array.handle(self.now, array::Event::NexusClosed { nexus });
+            let array = self.ports[connection.port].array;
+            self.arrays[array].handle(self.now, array::Event::NexusClosed { nexus });
         }
     }
 

@@ -1,7 +1,9 @@
 //! The embedded array on real sockets: iSCSI portals in front, one [`array::Array`] behind, on a thread of its own.
 
+mod behaviour;
 mod connections;
 mod file_store;
+mod shared_store;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -22,8 +24,12 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::ChapConfig;
 
+pub use behaviour::{Behaviour, Profile, STUCK_MARKER, Sticking, Stuck};
+
+use behaviour::Holder;
 use connections::Connection;
 use file_store::FileStore;
+use shared_store::SharedStore;
 
 /// Events taken from the kernel in one turn.
 const EVENTS_PER_TURN: usize = 256;
@@ -44,6 +50,7 @@ pub struct ArrayConfig {
     pub target_name: String,
     pub units: Vec<UnitConfig>,
     pub chap: Option<ChapConfig>,
+    pub behaviour: Behaviour,
 }
 
 /// One logical unit, at the LUN of its place in the list.
@@ -110,6 +117,8 @@ struct Port {
     id: PortId,
     /// The portal group: one for each controller.
     group: u16,
+    /// Which of the arrays it belongs to: one for all, or one for each controller.
+    array: usize,
     fault: PortFault,
 }
 
@@ -118,7 +127,10 @@ struct Server {
     poll: Poll,
     started: std::time::Instant,
     now: Instant,
-    array: Array,
+    /// One, or one for each of several gateways.
+    arrays: Vec<Array>,
+    profile: Profile,
+    holder: Option<Holder>,
     portals: Arc<Portals>,
     ports: Vec<Port>,
     connections: HashMap<u32, Connection>,
@@ -167,7 +179,9 @@ impl ArrayHandle {
             poll,
             started: std::time::Instant::now(),
             now: Instant::START,
-            array: build(config)?,
+            arrays: build(config)?,
+            profile: config.behaviour.profile,
+            holder: config.behaviour.sticking.map(Holder::new),
             portals: Arc::new(portals),
             ports,
             connections: HashMap::new(),
@@ -197,7 +211,8 @@ impl ArrayHandle {
         self.send(Message::Port(port, fault));
     }
 
-    /// Tells the array itself something: access states, faults of commands, changes of its units.
+    /// Tells the array itself something: access states, faults of commands, changes of its units. Of
+    /// [`Profile::Gateways`] the first one hears it.
     pub fn tell(&self, event: array::Event) {
         self.send(Message::Array(Box::new(event)));
     }
@@ -237,6 +252,7 @@ fn bind(config: &ArrayConfig, poll: &Poll) -> Result<Vec<Port>, ArrayError> {
             listener,
             id: PortId(number(index + 1)),
             group: number(index / per_controller + 1),
+            array: if config.behaviour.profile == Profile::Gateways { index / per_controller } else { 0 },
             fault: PortFault::None,
         });
     }
@@ -268,34 +284,52 @@ fn chap(config: &ChapConfig) -> Result<Chap, ArrayError> {
     Ok(Chap { initiator: credentials(&config.name, &config.secret)?, target: mutual })
 }
 
-fn build(config: &ArrayConfig) -> Result<Array, ArrayError> {
+/// One array, or one for each controller over the same media.
+fn build(config: &ArrayConfig) -> Result<Vec<Array>, ArrayError> {
     let (controllers, per_controller) = split(config.portals.len());
-    let mut units = Vec::with_capacity(config.units.len());
-    for (lun, unit) in config.units.iter().enumerate() {
-        let lun = u16::try_from(lun).expect("a configuration holds few units");
-        let mut options = array::UnitOptions::memory(lun, unit.size);
-        if let Some(path) = &unit.file {
-            let store = FileStore::open(path, unit.size)
-                .map_err(|error| ArrayError::File { path: path.clone(), reason: error.to_string() })?;
-            options.store = Box::new(store);
-        }
-        options.block_size = unit.block_size;
-        if let Some(number) = unit.number {
-            options.number = number;
-        }
-        options.serial = unit.serial.clone().unwrap_or_default();
-        options.provisioning = if unit.thin { array::Provisioning::Thin } else { array::Provisioning::Full };
-        options.protection =
-            if unit.read_only { array::WriteProtection::ReadOnly } else { array::WriteProtection::Writable };
-        units.push(options);
-    }
+    let count = if config.behaviour.profile == Profile::Gateways { controllers } else { 1 };
+    let media = config.units.iter().map(medium).collect::<Result<Vec<_>, _>>()?;
     let number = |value: usize| u16::try_from(value).expect("a configuration holds few portals");
-    Ok(Array::new(array::Options {
-        controllers: number(controllers),
-        ports_per_controller: number(per_controller),
-        units,
-        ..array::Options::default()
-    }))
+    let arrays = (0..count).map(|_| {
+        let units = config.units.iter().zip(&media).enumerate();
+        let mut array = Array::new(array::Options {
+            controllers: number(controllers),
+            ports_per_controller: number(per_controller),
+            units: units.map(|(lun, (unit, medium))| unit_options(lun, unit, medium.clone())).collect(),
+            ..array::Options::default()
+        });
+        config.behaviour.profile.set_up(&mut array);
+        array
+    });
+    Ok(arrays.collect())
+}
+
+fn medium(unit: &UnitConfig) -> Result<SharedStore, ArrayError> {
+    let Some(path) = &unit.file else {
+        return Ok(SharedStore::new(Box::new(array::MemoryStore::new(unit.size))));
+    };
+    match FileStore::open(path, unit.size) {
+        Ok(store) => Ok(SharedStore::new(Box::new(store))),
+        Err(error) => Err(ArrayError::File { path: path.clone(), reason: error.to_string() }),
+    }
+}
+
+fn unit_options(lun: usize, unit: &UnitConfig, medium: SharedStore) -> array::UnitOptions {
+    let lun = u16::try_from(lun).expect("a configuration holds few units");
+    let defaults = array::UnitOptions::memory(lun, 0);
+    array::UnitOptions {
+        store: Box::new(medium),
+        block_size: unit.block_size,
+        number: unit.number.unwrap_or(defaults.number),
+        serial: unit.serial.clone().unwrap_or_default(),
+        provisioning: if unit.thin { array::Provisioning::Thin } else { array::Provisioning::Full },
+        protection: if unit.read_only {
+            array::WriteProtection::ReadOnly
+        } else {
+            array::WriteProtection::Writable
+        },
+        ..defaults
+    }
 }
 
 impl Server {
@@ -336,8 +370,10 @@ impl Server {
         while let Some(source) = self.timers.pop(self.now) {
             match source {
                 Source::Array => {
-                    self.array.handle(self.now, array::Event::Timeout);
-                    self.drain_array();
+                    for array in &mut self.arrays {
+                        array.handle(self.now, array::Event::Timeout);
+                    }
+                    self.drain_arrays();
                 }
                 Source::Connection(connection) => self.expire(connection),
             }
@@ -347,7 +383,7 @@ impl Server {
         for connection in dirty {
             self.flush(connection);
         }
-        self.timers.arm(Source::Array, self.array.poll_timeout());
+        self.timers.arm(Source::Array, self.arrays.iter().filter_map(Array::poll_timeout).min());
     }
 
     fn take_messages(&mut self) {
@@ -355,8 +391,8 @@ impl Server {
             match message {
                 Message::Port(port, fault) => self.break_port(port, fault),
                 Message::Array(event) => {
-                    self.array.handle(self.now, *event);
-                    self.drain_array();
+                    self.arrays[0].handle(self.now, *event);
+                    self.drain_arrays();
                 }
                 Message::Shutdown => self.ended = true,
             }

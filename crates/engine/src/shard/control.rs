@@ -12,8 +12,10 @@ use mio::{Poll, Waker};
 use multipath::Policy;
 
 use super::clients::Listener;
+use super::memory::Memory;
 use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
 use crate::config::{ExportAddress, ShardConfig};
+use crate::state_folder::{StateFolder, StateFolderError};
 use crate::status::{Notice, NoticeKind, Severity, Snapshot};
 
 /// Messages that wait for a shard; the control plane gets an error beyond that.
@@ -29,6 +31,9 @@ pub enum Message {
     Snapshot(SyncSender<Snapshot>),
     /// Sets the iopolicy of every disk.
     Policy(Policy),
+    /// An operator says that nothing is left of the writes that open fences of the disk with this identity are
+    /// about.
+    Waive(String),
     /// Flush, log out, end.
     Shutdown,
 }
@@ -44,6 +49,8 @@ pub enum StartError {
     Listen { address: String, reason: String },
     #[error("cannot create the event loop: {0}")]
     Poll(#[from] std::io::Error),
+    #[error(transparent)]
+    State(#[from] StateFolderError),
 }
 
 /// Why a shard did not answer.
@@ -98,6 +105,14 @@ impl ShardHandle {
         let waker = Arc::new(Waker::new(poll.registry(), Source::Control.token())?);
         let (messages, inbox) = sync_channel(MESSAGES_MAX);
         let (sender, notices) = sync_channel(NOTICES_MAX);
+        let mut options = config.host();
+        let memory = match config.state.as_deref().map(StateFolder::open).transpose()? {
+            Some(folder) => {
+                options.inherited = Some(folder.load()?);
+                Some(Memory::start(folder, waker.clone())?)
+            }
+            None => None,
+        };
         let mut listeners = Vec::with_capacity(config.exports.len());
         for (index, address) in config.exports.iter().enumerate() {
             let index = u32::try_from(index).expect("a configuration holds few exports");
@@ -109,7 +124,8 @@ impl ShardHandle {
             started: std::time::Instant::now(),
             now: Instant::START,
             life: Life::Settling { until: Instant::START + SETTLE_LIMIT },
-            host: Host::new(config.host()),
+            host: Host::new(options),
+            memory,
             timers: Timers::new(),
             touched: Agenda::default(),
             dirty: Agenda::default(),
@@ -167,8 +183,16 @@ impl Shard {
                     let _ = answer.try_send(self.snapshot());
                 }
                 Message::Policy(policy) => self.host.handle(self.now, Event::SetPolicy(policy)),
+                Message::Waive(identity) => self.waive(&identity),
                 Message::Shutdown => self.shut_down(),
             }
+        }
+    }
+
+    fn waive(&mut self, identity: &str) {
+        let disk = self.host.disks().find(|view| view.identity.to_string() == identity);
+        if let Some(disk) = disk.map(|view| view.index) {
+            self.host.handle(self.now, Event::Waive { disk: Some(disk) });
         }
     }
 

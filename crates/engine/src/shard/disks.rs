@@ -1,10 +1,10 @@
 //! What the host of a shard says of its disks, for exports and for people.
 
 use host::DiskView;
-use scsi_multipath::{Disk, PathView};
+use scsi_multipath::{Disk, FenceView, PathView};
 
 use super::Shard;
-use crate::status::{DiskStatus, LatencyStatus, PathStatus, PortalStatus};
+use crate::status::{DiskStatus, FenceStatus, LatencyStatus, PathStatus, PortalStatus};
 
 impl Shard {
     /// What a new NBD client can choose from: disk number and export, the first found first.
@@ -30,6 +30,7 @@ impl Shard {
     fn disk_status(&self, view: &DiskView<'_>) -> DiskStatus {
         let head = view.disk.map(Disk::status);
         let paths = view.disk.into_iter().flat_map(Disk::paths);
+        let fences = view.disk.into_iter().flat_map(Disk::fences);
         let name = view.identity.to_string();
         DiskStatus {
             number: view.index.0,
@@ -43,11 +44,21 @@ impl Shard {
             policy: head.as_ref().map_or_else(|| String::from("direct"), |head| head.policy.to_string()),
             parked: head.as_ref().map_or(0, |head| head.parked),
             failed_over: head.as_ref().map_or(0, |head| head.counters.failed_over),
-            fences: Vec::new(),
-            held_writes: 0,
-            fences_proved: 0,
-            fences_waived: 0,
+            fences: fences.map(|fence| self.fence_status(&fence)).collect(),
+            held_writes: view.disk.map_or(0, Disk::held),
+            fences_proved: view.fences_proved,
+            fences_waived: view.fences_waived,
             paths: paths.filter_map(|path| self.path_status(&path)).collect(),
+        }
+    }
+
+    fn fence_status(&self, view: &FenceView) -> FenceStatus {
+        let nexus = self.host.path(view.path).and_then(|path| self.host.nexus(path.nexus));
+        FenceStatus {
+            path: view.path.0,
+            portal: nexus.map_or_else(String::new, |nexus| nexus.portal.to_string()),
+            since_ms: self.now.since(view.since).as_millis(),
+            writes: view.writes,
         }
     }
 

@@ -6,6 +6,7 @@
 mod clients;
 mod control;
 mod disks;
+mod memory;
 mod nexus;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::status::{Notice, NoticeKind, Severity};
 pub use control::{AskError, Message, ShardHandle, StartError};
 
 use clients::{Client, Listener};
+use memory::Memory;
 use nexus::Connection;
 
 /// Events taken from the kernel in one turn; more simply come in the next one.
@@ -109,6 +111,8 @@ pub(crate) struct Shard {
     life: Life,
     /// The sessions, and the disks that come out of them.
     host: Host,
+    /// Where it is stored what the host wants to be remembered; none if nothing is.
+    memory: Option<Memory>,
     /// Of clients; the host has its own.
     timers: Timers<u32>,
     /// Clients that were handed an event and whose actions were not yet taken.
@@ -172,6 +176,9 @@ impl Shard {
         let clean = self.life == Life::Ended { clean: true };
         // Their files go before anybody hears that we are gone.
         self.listeners.clear();
+        if let Some(memory) = self.memory.take_if(|_| clean) {
+            memory.end();
+        }
         self.notices.send_last(Notice {
             severity: Severity::Info,
             text: String::from("shard ended"),
@@ -253,7 +260,10 @@ impl Shard {
 
     fn take_edge(&mut self, source: Source, event: &mio::event::Event) {
         match source {
-            Source::Control => self.take_messages(),
+            Source::Control => {
+                self.take_messages();
+                self.take_outcomes();
+            }
             Source::Listener(index) => self.accept(index),
             Source::Client(index) => {
                 if let Some(client) = self.clients.get_mut(index as usize).and_then(Option::as_mut) {
@@ -305,6 +315,7 @@ impl Shard {
             Action::Resized { disk, geometry } => self.resize_clients(disk, geometry),
             Action::Gone { disk } => self.detach_clients(disk.0),
             Action::Notice(notice) => self.tell(notice.into()),
+            Action::Persist(state) => self.store(state),
             Action::Ended { clean } => self.life = Life::Ended { clean },
         }
     }

@@ -1,4 +1,5 @@
 //! Stories of a host with real target sessions and an array, in virtual time.
 
 mod fences;
+mod memory;
 mod rig;

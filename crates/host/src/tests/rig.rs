@@ -18,6 +18,7 @@ use scsi::Lun;
 use scsi_multipath::{Disk, Proof};
 
 use crate::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, Options, PortalConfig};
+use crate::state::State;
 use crate::{Action, Event, Host, Loss, NexusIndex, Notice, Parting, Trace};
 
 pub(super) const TARGET_NAME: &str = "iqn.2026-01.example:array";
@@ -95,6 +96,10 @@ pub(super) struct Rig {
     pub(super) seen: Vec<Seen>,
     pub(super) notices: Vec<Notice>,
     pub(super) ended: Option<bool>,
+    /// What was given to be stored, in order.
+    pub(super) stored: Vec<State>,
+    /// It is stored only when a test says so.
+    pub(super) is_storing_slowly: bool,
     array: Array,
     portals: Arc<Portals>,
     sessions: Sessions<u32>,
@@ -138,6 +143,7 @@ pub(super) fn options(ports: usize) -> Options {
         filter: Filter::default(),
         salt: Vec::new(),
         seed: 1,
+        inherited: None,
     }
 }
 
@@ -174,6 +180,8 @@ impl Rig {
             seen: Vec::new(),
             notices: Vec::new(),
             ended: None,
+            stored: Vec::new(),
+            is_storing_slowly: false,
             array,
             portals: Arc::new(Portals { targets: vec![target], discovery_chap: None }),
             sessions: Sessions::new(64),
@@ -181,6 +189,21 @@ impl Rig {
             next_connection: 0,
             reinstating: BTreeMap::new(),
         }
+    }
+
+    /// The process dies, and another one takes its place with what was stored last.
+    pub(super) fn restart(&mut self, mut options: Options, inherited: State) {
+        options.inherited = Some(inherited);
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            let connection = self.connections.get_mut(&id).unwrap();
+            connection.is_held = false;
+        }
+        self.host = Host::new(options);
+        self.host.set_trace(true);
+        self.host.handle(self.now, Event::Start);
+        self.seen.clear();
+        self.stored.clear();
+        self.ended = None;
     }
 
     pub(super) fn is_up(&self, nexus: usize) -> bool {
@@ -299,6 +322,12 @@ impl Rig {
             Action::Flush { nexus } => self.flush(nexus),
             Action::Notice(notice) => self.notices.push(notice),
             Action::Trace(Trace::Fenced { path, proof }) => self.seen.push(Seen::Fenced { path, proof }),
+            Action::Persist(state) => {
+                self.stored.push(state);
+                if !self.is_storing_slowly {
+                    self.host.handle(self.now, Event::Persisted);
+                }
+            }
             Action::Ended { clean } => self.ended = Some(clean),
             Action::Complete(..)
             | Action::Ready { .. }

@@ -55,6 +55,8 @@ pub enum Reason {
     TargetMoved,
     #[error("the connection was lost")]
     Closed,
+    #[error("the session had to end while commands were in flight, so it was left and not logged out")]
+    NotAtRest,
     #[error("the target was silent for too long")]
     NopTimeout,
     #[error("the target did not answer ABORT TASK for command {} in time", .command.0)]

@@ -400,6 +400,12 @@ impl<C> Session<C> {
             Phase::FullFeature | Phase::Draining { .. } => {}
         }
         self.withdraw_waiting();
+        // A target may end the session and go on with its commands, and then nothing can find them: LIO answers a
+        // logout while a write is stuck behind it, and neither a later login nor a reset waits for that write. A
+        // session that is left without a word stays there for a login to reinstate (RFC 7143, 6.3.5).
+        if self.commands.iter().any(|slot| self.commands.entry(slot).is_live()) {
+            return Err(Reason::NotAtRest);
+        }
         let tag = self.next_tag();
         let request = LogoutRequest {
             delivery: Delivery::Immediate,

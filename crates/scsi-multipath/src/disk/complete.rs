@@ -140,7 +140,7 @@ impl Disk {
         }
         self.with_path(now, path, |path| path.affect(now, effect, follow_up));
         if follow_up.contains(FollowUp::SWEEP) {
-            self.sweep(path);
+            self.sweep_when_verified(now, path);
         }
     }
 

@@ -102,8 +102,9 @@ pub enum Proof {
     /// The nexus was reinstated by a login that began at the security stage and was never given up, and the logical
     /// unit was reset on the new session.
     Reinstated,
-    /// The same, but an earlier login of this fence died before it was answered: targets are known that then let
-    /// the next login in, and answer the reset, while commands of the old session still run.
+    /// The same, but an earlier login of this fence died before it was answered. Told apart because a target is
+    /// thinkable that lets the next login in while commands of the old session still run, and a reset that passes
+    /// them by. No target that was tried does that; LIO, which was suspected, does not.
     ReinstatedAgain,
 }
 

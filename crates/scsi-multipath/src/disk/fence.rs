@@ -13,6 +13,7 @@ use super::claims::Extent;
 use super::event::{Function, Managed, Proof, TargetId};
 use super::report::{Report, Waiver};
 use super::{Action, Disk, FencePolicy, FenceView, Life};
+use crate::disposition::FollowUp;
 
 /// Fences that may be open at once; above it no path may join, so that none can be lost. A path leaves one at most,
 /// and a path that joins after a login pays for those before it: so many are left only by a target that refuses
@@ -88,6 +89,8 @@ impl Disk {
 
     /// A process before this one may have left writes behind `path`.
     pub(super) fn inherit(&mut self, now: Instant, path: PathId, target: TargetId) {
+        // Nor does anybody know what it had acknowledged and not flushed: if the cache is lost now, that was lost.
+        self.cache.acknowledged += 1;
         if self.options.fence != FencePolicy::Unsafe {
             self.claims.close();
             self.open_fence(now, path, Some(target), About::Everything);
@@ -108,17 +111,7 @@ impl Disk {
     /// The driver did what it was asked for.
     pub(super) fn fenced(&mut self, now: Instant, path: PathId, proof: Proof) {
         let Some(position) = self.fences.iter().position(|fence| fence.path == path) else { return };
-        match (proof, self.options.fence) {
-            (Proof::Reinstated, _) => self.end_fence(now, position, End::Proved(proof)),
-            // The gate is shut, but nothing proves that what had come through is finished: that takes time.
-            (Proof::ReinstatedAgain, FencePolicy::Bounded { wait }) => {
-                let fence = &mut self.fences[position];
-                if let Stage::Waiting { .. } = fence.stage {
-                    fence.stage = Stage::Waiting { until: Some(now + wait) };
-                }
-            }
-            (Proof::ReinstatedAgain, FencePolicy::Strict | FencePolicy::Unsafe) => {}
-        }
+        self.end_fence(now, position, End::Proved(proof));
         // The reset ended our own commands on every other nexus too, and unless TAS is set nobody says so (SAM,
         // command termination by another I_T nexus).
         self.sweep_all();
@@ -196,7 +189,7 @@ impl Disk {
     /// A task management function ended.
     pub(super) fn managed(&mut self, now: Instant, path: PathId, function: Function, outcome: Managed) {
         match function {
-            Function::AbortTaskSet => self.swept(path),
+            Function::AbortTaskSet => self.swept(now, path),
             Function::LogicalUnitReset => self.was_reset(now, path, outcome),
         }
         self.tend(now);
@@ -227,16 +220,44 @@ impl Disk {
         }
     }
 
+    /// A reply says that commands in flight on this path may be gone. Before they are swept up the identity behind the
+    /// path is read again: on a logical unit number that stands for another unit now the function would be answered
+    /// at once, and say nothing about commands that went to the former unit.
+    pub(super) fn sweep_when_verified(&mut self, now: Instant, id: PathId) {
+        let in_flight = self.in_flight(id);
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
+        if in_flight > 0 && path.is_alive() {
+            path.sweep = match path.sweep {
+                Sweep::None | Sweep::Due => Sweep::Due,
+                Sweep::Out | Sweep::OutAndDue => Sweep::OutAndDue,
+            };
+            path.probe.want(FollowUp::IDENTITY, now);
+        }
+    }
+
+    /// The identity behind a path was read again, and is that of the disk.
+    pub(super) fn sweep_if_due(&mut self, id: PathId) {
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
+        if path.sweep == Sweep::Due {
+            path.sweep = Sweep::None;
+            self.sweep(id);
+        }
+    }
+
+    fn in_flight(&self, id: PathId) -> u32 {
+        self.head.paths().find(|path| path.id == id).map_or(0, |path| path.in_flight)
+    }
+
     /// Commands in flight on this path may be gone without an answer: those that are left are aborted, and all of
     /// them are sent again. Their ends come before the end of the function.
-    pub(super) fn sweep(&mut self, id: PathId) {
-        let in_flight = self.head.paths().find(|path| path.id == id).map_or(0, |path| path.in_flight);
+    fn sweep(&mut self, id: PathId) {
+        let in_flight = self.in_flight(id);
         let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
         if in_flight == 0 || !path.is_alive() {
             return;
         }
         match path.sweep {
-            Sweep::None => {
+            Sweep::None | Sweep::Due => {
                 path.sweep = Sweep::Out;
                 self.actions.push_back(Action::Manage { path: id, function: Function::AbortTaskSet });
             }
@@ -244,11 +265,11 @@ impl Disk {
         }
     }
 
-    fn swept(&mut self, id: PathId) {
+    fn swept(&mut self, now: Instant, id: PathId) {
         let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
         let is_due = core::mem::take(&mut path.sweep) == Sweep::OutAndDue;
         if is_due {
-            self.sweep(id);
+            self.sweep_when_verified(now, id);
         }
     }
 }
@@ -258,6 +279,8 @@ impl Disk {
 pub(super) enum Sweep {
     #[default]
     None,
+    /// They are to be, once the identity behind the path was read again.
+    Due,
     /// ABORT TASK SET is out.
     Out,
     /// It is out, and something has happened since that it may not cover.

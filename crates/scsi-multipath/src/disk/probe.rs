@@ -125,10 +125,13 @@ impl Disk {
     fn identity_shown(&mut self, now: Instant, id: PathId, identity: Option<&Identity>, port: Port) {
         let verdict = identity.map(|identity| same_identity(&self.identity, identity));
         match verdict {
-            Some(Ok(())) => self.with_path(now, id, |path| {
-                path.unit.port = port;
-                path.settle();
-            }),
+            Some(Ok(())) => {
+                self.with_path(now, id, |path| {
+                    path.unit.port = port;
+                    path.settle();
+                });
+                self.sweep_if_due(id);
+            }
             Some(Err(reason)) => self.quarantine(now, id, reason),
             None => self.quarantine(now, id, Contradiction::Nameless { ours: self.identity.name().clone() }),
         }

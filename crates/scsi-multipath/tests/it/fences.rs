@@ -190,18 +190,13 @@ fn a_strict_fence_waits_for_ever_or_for_an_operator() {
 }
 
 #[test]
-fn a_proof_after_a_login_that_died_needs_the_time_as_well() {
-    let mut rig = rig(2, bounded(30));
+fn a_proof_after_a_login_that_died_is_told_apart() {
+    let mut rig = rig(2, strict());
     haunted(&mut rig);
     let newer = rig.write(0, &NEW);
-    rig.pass(Duration::from_secs(10));
     rig.prove(PathId(1), Proof::ReinstatedAgain);
-    assert_eq!(rig.completion(newer), None);
-    rig.pass(Duration::from_secs(29));
-    assert_eq!(rig.completion(newer), None, "the time begins with the gate");
-    rig.pass(Duration::from_secs(2));
-    rig.answer(Managed::Complete);
     rig.assert_ok(newer);
+    assert!(rig.reported("after a login without an answer"));
 }
 
 #[test]
@@ -318,4 +313,27 @@ fn doubt_about_a_nexus_closes_the_path_until_its_identity_was_read() {
     assert_eq!(rig.device.executed(op::WRITE_16), 0);
     rig.let_go();
     rig.assert_ok(write);
+}
+
+#[test]
+fn before_commands_are_swept_up_the_identity_behind_the_path_is_read_again() {
+    let mut rig = rig(1, strict());
+    rig.holding = vec![op::WRITE_16];
+    rig.write(0, &OLD);
+    rig.fault(1, Fault::Reply(sense(SenseKey::UnitAttention, 0x29, 0x00)));
+    rig.device.designators = Device::new(8, 2).designators;
+    rig.read(512, 512);
+    assert!(rig.reported("quarantined"));
+    assert_eq!(rig.functions, [], "the function would be answered by a unit that never had the write");
+}
+
+#[test]
+fn a_cache_that_is_lost_after_a_restart_may_have_held_what_the_predecessor_acknowledged() {
+    let mut rig = rig(1, strict());
+    rig.handle(Event::Inherited { path: PathId(90), target: TargetId(0) });
+    rig.fault(1, Fault::Reply(sense(SenseKey::UnitAttention, 0x29, 0x01)));
+    rig.read(0, 512);
+    let (first, second) = (rig.flush(), rig.flush());
+    rig.assert_failed(first, Error::Io);
+    rig.assert_ok(second);
 }

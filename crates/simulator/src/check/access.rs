@@ -15,13 +15,23 @@ pub(crate) struct AccessCheck {
     /// In which epoch a path refused a command.
     refused: BTreeMap<PathId, Epoch>,
     pub(crate) refusals: u64,
+    /// Units whose report of port groups is not true now: nobody can go by what they say.
+    pub(crate) stale_reports: u32,
 }
 
 impl AccessCheck {
     /// The disk was told that this path serves nothing now.
     pub(crate) fn refused(&mut self, path: PathId, epoch: Epoch) {
         self.refusals += 1;
+        if self.stale_reports > 0 {
+            return;
+        }
         self.refused.insert(path, epoch);
+    }
+
+    /// Paths are numbered anew.
+    pub(crate) fn forget(&mut self) {
+        self.refused.clear();
     }
 
     /// The disk sends a medium command.

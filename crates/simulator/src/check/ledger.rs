@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::stamp::{BlockAt, WriteId};
 
 /// The order of what clients see. Counts up with every beginning and every end of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(pub(crate) u64);
 
 /// What a request does to its blocks.
@@ -24,6 +24,8 @@ pub(crate) struct Write {
     pub(crate) first: u32,
     pub(crate) blocks: u32,
     pub(crate) change: Change,
+    /// Its acknowledgement is to say that it is durable.
+    pub(crate) is_durable: bool,
     pub(crate) began: Moment,
     pub(crate) ended: Ended,
 }
@@ -59,9 +61,18 @@ impl Ledger {
     }
 
     pub(crate) fn begin(&mut self, unit: u32, first: u32, blocks: u32, change: Change) -> WriteId {
+        self.begin_as(unit, first, blocks, change, false)
+    }
+
+    /// A write that is to be durable when it is acknowledged.
+    pub(crate) fn begin_durable(&mut self, unit: u32, first: u32, blocks: u32) -> WriteId {
+        self.begin_as(unit, first, blocks, Change::Stamp, true)
+    }
+
+    fn begin_as(&mut self, unit: u32, first: u32, blocks: u32, change: Change, is_durable: bool) -> WriteId {
         let id = self.next();
         let began = self.moment();
-        self.writes.push(Write { unit, first, blocks, change, began, ended: Ended::Unknown });
+        self.writes.push(Write { unit, first, blocks, change, is_durable, began, ended: Ended::Unknown });
         self.open.insert(id);
         id
     }
@@ -73,6 +84,11 @@ impl Ledger {
             write.ended = if acknowledged { Ended::Acknowledged(moment) } else { Ended::Failed(moment) };
         }
         moment
+    }
+
+    /// The last moment that was counted.
+    pub(crate) const fn last_moment(&self) -> Moment {
+        Moment(self.moments)
     }
 
     /// Whether a write that touches these blocks may still be on its way.

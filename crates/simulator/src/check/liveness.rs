@@ -6,6 +6,9 @@ use clock::{Duration, Instant};
 /// another (a silent connection, a login, a command and its abort, the poll for access states), with room to spare.
 pub(crate) const RECOVERY_MAX: Duration = Duration::from_secs(300);
 
+/// How long the end of the last fault takes to arrive everywhere.
+const SETTLING: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Default)]
 pub(crate) struct LivenessCheck {
     calm_since: Option<Instant>,
@@ -15,6 +18,11 @@ impl LivenessCheck {
     /// From now on nothing goes wrong.
     pub(crate) fn calm(&mut self, now: Instant) {
         self.calm_since = Some(now);
+    }
+
+    /// From when on everything can be told to be well: what the last fault did has shown by then.
+    pub(crate) fn settled(&self) -> Option<Instant> {
+        self.calm_since.map(|since| since + SETTLING)
     }
 
     /// When everything has to be over.

@@ -8,7 +8,7 @@ use super::ledger::{Change, Ended, Ledger, Moment, Write};
 use crate::stamp::{BlockAt, Content, WriteId};
 
 /// Something that happened to the medium.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Blocks were written, in this order from `first` on.
     Written {
@@ -21,6 +21,21 @@ pub(crate) enum Effect {
         first: u32,
         blocks: u32,
     },
+    /// Blocks hold something older again.
+    Lost {
+        unit: u32,
+        blocks: Vec<LostBlock>,
+    },
+}
+
+/// A block whose newest content was in a cache that is gone, or beyond the end of a unit that became smaller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostBlock {
+    pub(crate) lba: u32,
+    /// What it holds now.
+    pub(crate) kept: Content,
+    /// What it held since, oldest first.
+    pub(crate) dropped: Vec<Content>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +83,12 @@ impl MediumCheck {
             Effect::Deallocated { unit, first, blocks } => {
                 for lba in *first..first + blocks {
                     self.blocks.entry(BlockAt { unit: *unit, lba }).or_default().content = Content::Zero;
+                }
+                Ok(())
+            }
+            Effect::Lost { unit, blocks } => {
+                for LostBlock { lba, kept, .. } in blocks {
+                    self.blocks.entry(BlockAt { unit: *unit, lba: *lba }).or_default().content = *kept;
                 }
                 Ok(())
             }

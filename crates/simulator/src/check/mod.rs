@@ -3,22 +3,35 @@
 mod access;
 mod bounds;
 mod completions;
+mod copies;
+mod durability;
+mod fences;
 mod ledger;
 mod liveness;
 mod medium;
 mod register;
+mod weather;
+mod wire;
 
 use std::fmt;
 
 use clock::Instant;
+use multipath::PathState;
+use scsi_multipath::{Reason, Report};
+
+use crate::stamp::{BlockAt, Content};
 
 pub(crate) use access::{AccessCheck, Epoch};
 pub(crate) use bounds::BoundsCheck;
 pub(crate) use completions::CompletionCheck;
+pub(crate) use durability::DurabilityCheck;
+pub(crate) use fences::FenceCheck;
 pub(crate) use ledger::{Change, Ledger, Moment};
 pub(crate) use liveness::LivenessCheck;
-pub(crate) use medium::{Effect, MediumCheck};
+pub(crate) use medium::{Effect, LostBlock, MediumCheck};
 pub(crate) use register::RegisterCheck;
+pub(crate) use weather::Weather;
+pub(crate) use wire::{Notice, WireCheck};
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +49,36 @@ pub enum Rule {
     Register,
     /// Nothing older reaches the medium after a newer write was acknowledged.
     Ghost,
+    /// What was flushed stays; what a cache lost is told by a flush that fails.
+    Durability,
     /// Each request is answered exactly once, in a way that its protocol allows.
     Completion,
     /// What waits is bounded.
     Bounds,
     /// No medium command goes to a port that has said that it takes none.
     Access,
+    /// All copies of a write carry the same bytes.
+    Copies,
+    /// While a copy of an older write can still take effect, no overlapping one is sent.
+    Quarantine,
+    /// Every loss with writes of unknown fate opens a fence, and every fence ends.
+    Fence,
+    /// A login that is to fence is not given up early for another.
+    Patience,
+    /// No write goes to a path whose identity is in doubt.
+    Identity,
+    /// No command changes a unit that is not the disk's.
+    WrongUnit,
+    /// No error that a path without faults could have avoided.
+    Permanence,
+    /// What is the logical unit's own fault fails no path.
+    Storm,
     /// Without faults everything comes to its end.
     Liveness,
 }
+
+/// Units from this number on are there to be confused with others.
+pub(crate) const EXTRA_UNITS: u32 = 1_000;
 
 /// All checkers of a run.
 #[derive(Debug)]
@@ -52,6 +86,16 @@ pub(crate) struct Checks {
     pub(crate) ledger: Ledger,
     pub(crate) register: RegisterCheck,
     pub(crate) medium: MediumCheck,
+    pub(crate) durability: DurabilityCheck,
+    pub(crate) wire: WireCheck,
+    pub(crate) fences: FenceCheck,
+    pub(crate) weather: Weather,
+    /// Payloads are damaged on a wire without digests: what nobody wrote is then nobody's fault.
+    pub(crate) wire_is_silent: bool,
+    /// Blocks that came damaged over such a wire.
+    pub(crate) silent_damage: u64,
+    /// What overlaps an older write is sent only when that has ended for its client.
+    pub(crate) overlaps_are_avoided: bool,
     pub(crate) completions: CompletionCheck,
     pub(crate) bounds: BoundsCheck,
     pub(crate) access: AccessCheck,
@@ -63,16 +107,50 @@ pub(crate) struct Checks {
 const VIOLATIONS_MAX: usize = 16;
 
 impl Checks {
-    pub(crate) fn new(bounds: BoundsCheck) -> Self {
+    pub(crate) fn new(bounds: BoundsCheck, fences: FenceCheck, wire: WireCheck, ports: usize) -> Self {
         Self {
+            wire,
+            fences,
+            weather: Weather::with_ports(ports),
+            wire_is_silent: false,
+            silent_damage: 0,
+            overlaps_are_avoided: false,
             ledger: Ledger::default(),
             register: RegisterCheck::default(),
             medium: MediumCheck::default(),
+            durability: DurabilityCheck::default(),
             completions: CompletionCheck::default(),
             bounds,
             access: AccessCheck::default(),
             liveness: LivenessCheck::default(),
             violations: Vec::new(),
+        }
+    }
+
+    /// Something happened to a medium.
+    pub(crate) fn effect(&mut self, at: Instant, effect: &Effect) {
+        if let Effect::Written { unit, .. } | Effect::Deallocated { unit, .. } = effect
+            && *unit >= EXTRA_UNITS
+        {
+            let finding = Err(format!("a command changed unit {unit}, which no disk is made of"));
+            return self.found(at, Rule::WrongUnit, finding);
+        }
+        if self.wire_is_silent
+            && let Effect::Written { contents, .. } = effect
+            && contents.contains(&Content::Garbage)
+        {
+            self.silent_damage += 1;
+            return;
+        }
+        let finding = self.medium.effect(&self.ledger, effect);
+        self.found(at, Rule::Ghost, finding);
+        let finding = self.durability.effect(at, &self.ledger, effect);
+        self.found(at, Rule::Durability, finding);
+        if let Effect::Lost { unit, blocks } = effect {
+            let moment = self.ledger.moment();
+            for lost in blocks {
+                self.register.lost(BlockAt { unit: *unit, lba: lost.lba }, moment, lost.kept);
+            }
         }
     }
 
@@ -82,6 +160,52 @@ impl Checks {
             && self.violations.len() < VIOLATIONS_MAX
         {
             self.violations.push(Violation { rule, at, text });
+        }
+    }
+
+    /// A disk reports something.
+    pub(crate) fn report(&mut self, at: Instant, report: &Report) {
+        let finding = self.fences.reported(at, report);
+        self.found(at, Rule::Fence, finding);
+        if let Report::PathState { path, to: PathState::Down, reason, .. } = report
+            && matches!(reason, Reason::Lost | Reason::TimedOut | Reason::Doubtful)
+            && self.weather.is_fair_for_paths(at)
+        {
+            let finding = Err(format!("{path} is down ({reason}) although only its logical unit had faults"));
+            self.found(at, Rule::Storm, finding);
+        }
+    }
+
+    /// A disk is gone, and with it what it knew of its unit's cache. Its clients were told so: their connections ended.
+    pub(crate) fn disk_gone(&mut self) {
+        let now = self.ledger.last_moment();
+        self.durability.forget(now);
+    }
+
+    /// A WRITE came in at the target's door. `running` are older ones of nexuses that are gone, with their blocks.
+    pub(crate) fn write_arrived<'a>(
+        &mut self,
+        at: Instant,
+        write: &Arriving<'_>,
+        running: impl Iterator<Item = Arriving<'a>>,
+    ) {
+        if self.wire_is_silent || write.unit >= EXTRA_UNITS {
+            return;
+        }
+        let whose = copies::check(write.unit, write.first, write.block_size, write.data);
+        let Ok(whose) = whose else { return self.found(at, Rule::Copies, whose.map(|_| ())) };
+        if !self.overlaps_are_avoided {
+            return;
+        }
+        for older in running.filter(|older| older.overlaps(write)) {
+            let other = copies::check(older.unit, older.first, older.block_size, older.data);
+            if other != Ok(whose) && other.is_ok() {
+                let finding = Err(format!(
+                    "{whose:?} arrives at {}:{} while {other:?} of a nexus that is gone can still take effect there",
+                    write.unit, write.first
+                ));
+                return self.found(at, Rule::Quarantine, finding);
+            }
         }
     }
 
@@ -95,6 +219,25 @@ impl Checks {
 
     pub(crate) fn into_violations(self) -> Vec<Violation> {
         self.violations
+    }
+}
+
+/// A WRITE at the target's door.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arriving<'a> {
+    pub(crate) unit: u32,
+    pub(crate) first: u64,
+    pub(crate) block_size: u32,
+    pub(crate) data: &'a [u8],
+}
+
+impl Arriving<'_> {
+    const fn end(&self) -> u64 {
+        self.first + self.data.len() as u64 / self.block_size as u64
+    }
+
+    const fn overlaps(&self, other: &Self) -> bool {
+        self.unit == other.unit && self.first < other.end() && other.first < self.end()
     }
 }
 

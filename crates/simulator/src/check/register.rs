@@ -7,10 +7,13 @@
 //! only asked whether some origin of zeros was not surely overwritten before it began.
 //!
 //! A write that failed or was never answered may take effect at any time after it began.
+//!
+//! When a cache is lost, a block may go back to what it held before. That ends an era of the block: what survived is
+//! its first value in the next one, and each era is judged by itself.
 
 use std::collections::BTreeMap;
 
-use super::ledger::{Change, Ledger, Moment};
+use super::ledger::{Change, Ledger, Moment, Write};
 use crate::stamp::{BlockAt, Content, WriteId};
 
 /// What a read returned for one block.
@@ -24,6 +27,27 @@ struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct RegisterCheck {
     seen: BTreeMap<BlockAt, Vec<Seen>>,
+    /// When a block went back, and to what.
+    losses: BTreeMap<BlockAt, Vec<(Moment, Content)>>,
+}
+
+/// The time of a block between two losses.
+#[derive(Clone, Copy, Debug)]
+struct Era {
+    start: Moment,
+    /// What it began with, if it began with a loss.
+    survivor: Option<Content>,
+    end: Moment,
+}
+
+/// A write as it counts in one era.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    id: WriteId,
+    change: Change,
+    began: Moment,
+    /// None if it may take effect at any time after it began, or never.
+    acknowledged: Option<Moment>,
 }
 
 /// A write and the reads that returned it.
@@ -59,6 +83,11 @@ impl RegisterCheck {
         Ok(())
     }
 
+    /// A block holds something older again.
+    pub(crate) fn lost(&mut self, at: BlockAt, moment: Moment, kept: Content) {
+        self.losses.entry(at).or_default().push((moment, kept));
+    }
+
     /// Judges everything that was read.
     pub(crate) fn judge(&self, ledger: &Ledger) -> Result<(), String> {
         let mut writes: BTreeMap<BlockAt, Vec<WriteId>> = BTreeMap::new();
@@ -69,15 +98,61 @@ impl RegisterCheck {
         }
         for (at, seen) in &self.seen {
             let of_block = writes.get(at).map_or(&[][..], Vec::as_slice);
-            judge_stamps(ledger, of_block, seen).map_err(|text| format!("block {at}: {text}"))?;
-            judge_zeros(ledger, of_block, seen).map_err(|text| format!("block {at}: {text}"))?;
+            let losses = self.losses.get(at).map_or(&[][..], Vec::as_slice);
+            for era in eras(losses) {
+                let known = era.known(ledger, of_block);
+                let seen: Vec<Seen> = seen.iter().filter(|seen| era.contains(seen)).copied().collect();
+                judge_stamps(&known, &seen).map_err(|text| format!("block {at}: {text}"))?;
+                judge_zeros(&known, &seen).map_err(|text| format!("block {at}: {text}"))?;
+            }
         }
         Ok(())
     }
 }
 
-fn judge_stamps(ledger: &Ledger, writes: &[WriteId], seen: &[Seen]) -> Result<(), String> {
-    let clusters = clusters(ledger, writes, seen);
+fn eras(losses: &[(Moment, Content)]) -> impl Iterator<Item = Era> {
+    let starts = std::iter::once((Moment(0), None)).chain(losses.iter().map(|(at, kept)| (*at, Some(*kept))));
+    let ends = losses.iter().map(|(at, _)| *at).chain(std::iter::once(NEVER));
+    starts.zip(ends).map(|((start, survivor), end)| Era { start, survivor, end })
+}
+
+impl Era {
+    /// What was read while the block went back says nothing.
+    fn contains(&self, seen: &Seen) -> bool {
+        seen.began >= self.start && seen.ended <= self.end
+    }
+
+    fn known(&self, ledger: &Ledger, writes: &[WriteId]) -> Vec<Known> {
+        let zeros = (self.survivor == Some(Content::Zero)).then_some(Known {
+            id: WriteId(0),
+            change: Change::Zero,
+            began: self.start,
+            acknowledged: Some(self.start),
+        });
+        let writes = writes.iter().filter_map(|id| self.known_write(*id, ledger.get(*id)?));
+        writes.chain(zeros).collect()
+    }
+
+    fn known_write(&self, id: WriteId, write: &Write) -> Option<Known> {
+        let Write { change, began, ended, .. } = *write;
+        let acknowledged = ended.acknowledged().filter(|at| *at < self.end);
+        if began > self.end {
+            return None;
+        }
+        if began >= self.start {
+            return Some(Known { id, change, began, acknowledged });
+        }
+        if self.survivor == Some(Content::Write(id)) {
+            return Some(Known { id, change, began: self.start, acknowledged: Some(self.start) });
+        }
+        // What was acknowledged before the loss and did not survive is over; the rest may still come.
+        let is_over = acknowledged.is_some_and(|at| at < self.start);
+        (!is_over).then_some(Known { id, change, began, acknowledged: None })
+    }
+}
+
+fn judge_stamps(writes: &[Known], seen: &[Seen]) -> Result<(), String> {
+    let clusters = clusters(writes, seen);
     let forward: Vec<Cluster> = clusters.iter().filter(|it| it.is_forward()).copied().collect();
     for pair in forward.windows(2) {
         let [one, other] = pair else { continue };
@@ -101,15 +176,11 @@ fn judge_stamps(ledger: &Ledger, writes: &[WriteId], seen: &[Seen]) -> Result<()
 }
 
 /// Clusters by their earliest end. A write that may have had no effect, and that nobody saw, is none.
-fn clusters(ledger: &Ledger, writes: &[WriteId], seen: &[Seen]) -> Vec<Cluster> {
+fn clusters(writes: &[Known], seen: &[Seen]) -> Vec<Cluster> {
     let mut clusters = BTreeMap::new();
-    for id in writes {
-        let Some(write) = ledger.get(*id) else { continue };
-        if write.change == Change::Trim {
-            continue;
-        }
-        let earliest_end = write.ended.acknowledged().unwrap_or(NEVER);
-        clusters.insert(*id, Cluster { id: *id, earliest_end, latest_beginning: write.began });
+    for Known { id, began, acknowledged, .. } in writes.iter().filter(|known| known.change != Change::Trim) {
+        let earliest_end = acknowledged.unwrap_or(NEVER);
+        clusters.insert(*id, Cluster { id: *id, earliest_end, latest_beginning: *began });
     }
     for seen in seen {
         let Content::Write(id) = seen.content else { continue };
@@ -130,22 +201,20 @@ impl Cluster {
     }
 }
 
-fn judge_zeros(ledger: &Ledger, writes: &[WriteId], seen: &[Seen]) -> Result<(), String> {
-    let known = || writes.iter().filter_map(|id| ledger.get(*id).map(|write| (*id, write)));
+fn judge_zeros(writes: &[Known], seen: &[Seen]) -> Result<(), String> {
     for seen in seen.iter().filter(|seen| seen.content == Content::Zero) {
         // The youngest origin of zeros that the read can have seen, by its end; the medium begins with zeros.
-        let origins = known().filter(|(_, write)| write.change != Change::Stamp && write.began < seen.ended);
-        let newest = origins.map(|(_, write)| write.ended.acknowledged().unwrap_or(NEVER)).max();
-        let newest = newest.unwrap_or(Moment(0));
-        let overwritten = known().find(|(_, write)| {
+        let origins = writes.iter().filter(|write| write.change != Change::Stamp && write.began < seen.ended);
+        let newest = origins.map(|write| write.acknowledged.unwrap_or(NEVER)).max().unwrap_or(Moment(0));
+        let overwritten = writes.iter().find(|write| {
             write.change == Change::Stamp
                 && write.began > newest
-                && write.ended.acknowledged().is_some_and(|ended| ended < seen.began)
+                && write.acknowledged.is_some_and(|ended| ended < seen.began)
         });
-        if let Some((id, write)) = overwritten {
+        if let Some(Known { id, began, acknowledged, .. }) = overwritten {
             return Err(format!(
-                "zeros were read at {}..{} although {id} had been written since ({}, {:?})",
-                seen.began.0, seen.ended.0, write.began.0, write.ended
+                "zeros were read at {}..{} although {id} had been written since ({}, {acknowledged:?})",
+                seen.began.0, seen.ended.0, began.0
             ));
         }
     }
@@ -244,6 +313,35 @@ mod tests {
         story.read(Content::Zero);
         story.write();
         story.zero();
+        story.read(Content::Zero);
+        assert!(story.is_fine());
+        story.write();
+        story.read(Content::Zero);
+        assert!(!story.is_fine());
+    }
+
+    #[test]
+    fn what_a_cache_lost_may_be_gone_and_must_not_come_back() {
+        let mut story = Story::default();
+        let (one, two) = (story.write(), story.write());
+        story.read(Content::Write(two));
+        let moment = story.ledger.moment();
+        story.check.lost(AT, moment, Content::Write(one));
+        story.read(Content::Write(one));
+        assert!(story.is_fine());
+        let three = story.write();
+        story.read(Content::Write(three));
+        assert!(story.is_fine());
+        story.read(Content::Write(one));
+        assert!(!story.is_fine());
+    }
+
+    #[test]
+    fn a_block_that_a_cache_left_zero_holds_zeros_until_it_is_written() {
+        let mut story = Story::default();
+        story.write();
+        let moment = story.ledger.moment();
+        story.check.lost(AT, moment, Content::Zero);
         story.read(Content::Zero);
         assert!(story.is_fine());
         story.write();

@@ -14,7 +14,7 @@ use crate::log::Part;
 use crate::plan::{ClientPlan, Overlaps, UnitPlan};
 use crate::random::Random;
 use crate::scene::{Scene, Source};
-use crate::stamp::{self, BlockAt, WriteId};
+use crate::stamp::{self, BlockAt, Content, WriteId};
 use conversation::{Answer, Command, Conversation};
 
 /// How long a client waits before it connects again.
@@ -27,12 +27,15 @@ pub(crate) struct Client {
     unit: UnitPlan,
     connection: Option<ConnectionId>,
     conversation: Conversation,
-    in_flight: BTreeMap<u64, Asked>,
+    /// What is out, and since when.
+    in_flight: BTreeMap<u64, (Asked, Instant)>,
     cookies: u64,
     issued: u32,
     /// When the next request is due, or the next connection.
     next_at: Instant,
     phase: Phase,
+    /// The longest time that an answer took.
+    pub(crate) longest_wait: Duration,
     random: Random,
 }
 
@@ -52,7 +55,7 @@ enum Phase {
 enum Asked {
     Read { first: u32, blocks: u32, began: Moment },
     Change(WriteId),
-    Flush,
+    Flush { began: Moment },
 }
 
 impl Wire for Conversation {
@@ -90,6 +93,7 @@ impl Client {
             issued: 0,
             next_at: Instant::START,
             phase: Phase::Load,
+            longest_wait: Duration::ZERO,
             random,
         }
     }
@@ -237,9 +241,12 @@ impl Client {
         }
     }
 
-    /// Half of the load goes to a few blocks, so that requests meet.
     fn draw_extent(&mut self) -> (u32, u32) {
-        let span = if self.random.percent(50) { self.unit.blocks.min(24) } else { self.unit.blocks };
+        let span = if self.random.percent(50) {
+            self.unit.blocks.min(self.plan.hot_blocks)
+        } else {
+            self.unit.blocks
+        };
         let blocks = 1 + self.random.below(u64::from(self.plan.blocks_max.min(span)));
         let first = self.random.below(u64::from(span) - blocks + 1);
         let small = |value: u64| u32::try_from(value).expect("units are small");
@@ -253,13 +260,18 @@ impl Client {
     }
 
     fn ask_write(&mut self, scene: &mut Scene, first: u32, blocks: u32) {
-        let id = scene.checks.ledger.begin(self.plan.unit, first, blocks, Change::Stamp);
+        let durable = self.random.percent(10);
+        let ledger = &mut scene.checks.ledger;
+        let id = if durable {
+            ledger.begin_durable(self.plan.unit, first, blocks)
+        } else {
+            ledger.begin(self.plan.unit, first, blocks, Change::Stamp)
+        };
         let (offset, length) = self.bytes(first, blocks);
         let mut data = vec![0; length as usize];
         for (block, lba) in data.chunks_exact_mut(self.unit.block_size as usize).zip(first..) {
             stamp::fill(block, BlockAt { unit: self.plan.unit, lba }, id);
         }
-        let durable = self.random.percent(10);
         self.send(scene, Asked::Change(id), Command::Write { offset, data: &data, durable });
     }
 
@@ -276,7 +288,8 @@ impl Client {
     }
 
     fn ask_flush(&mut self, scene: &mut Scene) {
-        self.send(scene, Asked::Flush, Command::Flush);
+        let began = scene.checks.ledger.moment();
+        self.send(scene, Asked::Flush { began }, Command::Flush);
     }
 
     fn send(&mut self, scene: &mut Scene, asked: Asked, command: Command<'_>) {
@@ -286,7 +299,7 @@ impl Client {
             format!("client {} asks {cookie:x} {asked:?}", self.index)
         });
         scene.checks.completions.asked(self.index, cookie);
-        self.in_flight.insert(cookie, asked);
+        self.in_flight.insert(cookie, (asked, scene.now));
         self.conversation.send(cookie, &command);
     }
 
@@ -302,7 +315,18 @@ impl Client {
         });
         let finding = scene.checks.completions.answered(self.index, cookie, failed);
         scene.checks.found(scene.now, Rule::Completion, finding);
-        match self.in_flight.remove(&cookie) {
+        let asked = self.in_flight.remove(&cookie);
+        if let (Some(error), Some((_, since))) = (answer.error, asked)
+            && scene.checks.weather.had_a_way_since(since)
+        {
+            let finding =
+                Err(format!("client {} got {error:?}, and a path was there all the time", self.index));
+            scene.checks.found(scene.now, Rule::Permanence, finding);
+        }
+        if let Some((_, since)) = asked {
+            self.longest_wait = self.longest_wait.max(scene.now.since(since));
+        }
+        match asked.map(|(asked, _)| asked) {
             Some(Asked::Change(id)) => {
                 scene.checks.ledger.end(id, !failed);
                 let checks = &mut scene.checks;
@@ -310,7 +334,15 @@ impl Client {
                     && !failed
                 {
                     checks.medium.acknowledged(id, write);
+                    let finding = checks.durability.acknowledged(id, write.is_durable);
+                    checks.found(scene.now, Rule::Durability, finding);
                 }
+            }
+            Some(Asked::Flush { began }) => {
+                let checks = &mut scene.checks;
+                let finding =
+                    checks.durability.flushed(scene.now, &checks.ledger, self.plan.unit, began, failed);
+                checks.found(scene.now, Rule::Durability, finding);
             }
             Some(Asked::Read { first, blocks, began }) if !failed => {
                 self.check_read(scene, first, began, &answer.data);
@@ -326,7 +358,7 @@ impl Client {
                 scene.checks.found(scene.now, Rule::Liveness, finding);
                 self.phase = Phase::Done;
             }
-            Some(Asked::Read { .. } | Asked::Flush) | None => {}
+            Some(Asked::Read { .. }) | None => {}
         }
     }
 
@@ -336,6 +368,10 @@ impl Client {
             let at = BlockAt { unit: self.plan.unit, lba };
             let content = stamp::read(block, at);
             let checks = &mut scene.checks;
+            if content == Content::Garbage && checks.wire_is_silent {
+                checks.silent_damage += 1;
+                continue;
+            }
             let finding = checks.register.read(&checks.ledger, at, content, began, ended);
             checks.found(scene.now, Rule::Register, finding);
         }
@@ -348,7 +384,10 @@ impl Client {
             format!("client {} hangs up: {reason}", self.index)
         });
         scene.network.reset(scene.now, id, End::Near);
-        for cookie in std::mem::take(&mut self.in_flight).into_keys() {
+        for (cookie, (asked, _)) in std::mem::take(&mut self.in_flight) {
+            if matches!(asked, Asked::Flush { .. }) {
+                scene.checks.durability.flush_abandoned(self.plan.unit);
+            }
             scene.checks.completions.abandoned(self.index, cookie);
         }
         self.conversation = Conversation::new(self.plan.structured);

@@ -7,17 +7,18 @@ mod watch;
 use std::collections::BTreeMap;
 
 use ::host::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, PortalConfig};
-use ::host::{Action, DiskIndex, Event, NexusIndex, Options};
+use ::host::state::State;
+use ::host::{Action, Event, NexusIndex, Options};
 use multipath::{PathId, PathState};
-use scsi::{CommandId, Lun};
-use scsi_multipath::{Disk, FencePolicy, Sharing};
+use scsi::CommandId;
+use scsi_multipath::Disk;
 
 use crate::check::Epoch;
 use crate::link::ConnectionId;
 use crate::log::Part;
 use crate::plan::Plan;
 use crate::scene::{Scene, Source};
-use crate::target::{TARGET_NAME, portal_address};
+use crate::target::{portal_address, target_name};
 use servers::Server;
 use sessions::Connection;
 
@@ -26,10 +27,10 @@ const INITIATOR_NAME: &str = "iqn.2026-01.example:host";
 #[derive(Debug)]
 pub(crate) struct Host {
     machine: ::host::Host,
+    /// What outlives the process.
+    stored: State,
     /// By the nexuses that they are of; those are numbered as the ports are.
     connections: Vec<Option<Connection>>,
-    /// What the logical unit at a LUN is exported as.
-    names: BTreeMap<Lun, String>,
     /// Commands out, with the access epoch that they were sent in.
     in_flight: BTreeMap<(PathId, CommandId), Epoch>,
     servers: BTreeMap<ConnectionId, Server>,
@@ -46,12 +47,17 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let mut machine = ::host::Host::new(options(plan));
+        Self::after(plan, State::default())
+    }
+
+    /// The host as it starts when this is what it finds stored.
+    fn after(plan: &Plan, stored: State) -> Self {
+        let mut machine = ::host::Host::new(options(plan, stored.clone()));
         machine.set_trace(true);
         Self {
             machine,
+            stored,
             connections: (0..plan.ports()).map(|_| None).collect(),
-            names: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             servers: BTreeMap::new(),
             is_serving: false,
@@ -60,6 +66,21 @@ impl Host {
             commands_lost: 0,
             nexuses_lost: 0,
         }
+    }
+
+    /// The process was killed; the next one finds what this one had stored.
+    pub(crate) fn reborn(&self, plan: &Plan) -> Self {
+        Self {
+            access_epoch: self.access_epoch,
+            commands_lost: self.commands_lost,
+            nexuses_lost: self.nexuses_lost,
+            ..Self::after(plan, self.stored.clone())
+        }
+    }
+
+    /// An operator says that nothing is left of what fences are about.
+    pub(crate) fn waive(&mut self, scene: &mut Scene) {
+        self.tell(scene, Event::Waive { disk: None });
     }
 
     pub(crate) fn start(&mut self, scene: &mut Scene) {
@@ -90,7 +111,6 @@ impl Host {
             Action::Disconnect { nexus, .. } => self.disconnect(scene, nexus),
             Action::Flush { nexus } => scene.dirty.add(Source::Nexus(nexus.0)),
             Action::Complete(request, completion) => self.complete(scene, request, completion),
-            Action::Ready { disk, .. } => self.name_units(disk),
             Action::Resized { disk, geometry } => {
                 scene.note(Part::Disk, [6, disk.0.into(), geometry.size], || {
                     format!("disk {}: {geometry:?}", disk.0)
@@ -99,11 +119,17 @@ impl Host {
             }
             Action::Gone { disk } => {
                 scene.note(Part::Disk, [3, disk.0.into(), 0], || format!("disk {} is gone", disk.0));
+                scene.checks.disk_gone();
                 self.detach_servers(scene, disk.0);
             }
             Action::Notice(notice) => scene.note(Part::Nexus, [6, 0, 0], || notice.text),
             Action::Trace(trace) => self.watch(scene, trace),
-            Action::Ended { .. } => {}
+            // No run kills this process yet: what it wants to be remembered counts as stored at once.
+            Action::Persist(state) => {
+                self.stored = state;
+                self.tell(scene, Event::Persisted);
+            }
+            Action::Ready { .. } | Action::Ended { .. } => {}
         }
     }
 
@@ -134,20 +160,6 @@ impl Host {
         }
     }
 
-    fn name_units(&mut self, disk: DiskIndex) {
-        let Some(view) = self.machine.disk(disk) else { return };
-        let paths = view.disk.into_iter().flat_map(Disk::paths);
-        let luns = paths.filter_map(|path| self.machine.path(path.status.id)).map(|path| path.lun);
-        let name = view.identity.to_string();
-        self.names.extend(luns.map(|lun| (lun, name.clone())));
-    }
-
-    /// What a unit is exported as, once it was found.
-    pub(crate) fn export_name(&self, unit: u32) -> Option<String> {
-        let lun = Lun::from(u16::try_from(unit).ok()?);
-        self.names.get(&lun).cloned()
-    }
-
     /// The connection to a port, if it carries commands.
     pub(crate) fn is_up(&self, port: usize) -> Option<ConnectionId> {
         let index = NexusIndex(u32::try_from(port).ok()?);
@@ -170,10 +182,10 @@ impl Host {
 }
 
 /// What the engine would make of its configuration.
-fn options(plan: &Plan) -> Options {
+fn options(plan: &Plan, stored: State) -> Options {
     let portal = |port| PortalConfig::Target {
         portal: portal_address(port),
-        target_name: TARGET_NAME.to_owned(),
+        target_name: target_name(plan.target_of(port)),
         lun: None,
     };
     let usual = iscsi::initiator::Options::new(
@@ -198,11 +210,12 @@ fn options(plan: &Plan) -> Options {
             no_path: plan.no_path,
             delayed_removal: plan.delayed_removal,
             layer: Layer::Multipath,
-            sharing: Sharing::default(),
-            fence: FencePolicy::default(),
+            sharing: plan.sharing,
+            fence: plan.fence,
         },
         filter: Filter::default(),
         salt: plan.seed.to_be_bytes().to_vec(),
         seed: plan.seed,
+        inherited: Some(stored),
     }
 }

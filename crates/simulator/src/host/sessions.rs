@@ -94,12 +94,16 @@ impl Host {
         scene.note(Part::Nexus, [1, index.into(), id.0.into()], || {
             format!("nexus {index} connects to port {port} as {}", id.0)
         });
-        self.connections[index as usize] = Some(Connection { id, is_open: false });
+        let place = index as usize;
+        if place >= self.connections.len() {
+            self.connections.resize_with(place + 1, || None);
+        }
+        self.connections[place] = Some(Connection { id, is_open: false });
     }
 
     /// The simulated network knows one way to part: with a reset. After a logout there is nothing that it could cut.
     pub(super) fn disconnect(&mut self, scene: &mut Scene, nexus: NexusIndex) {
-        if let Some(connection) = self.connections[nexus.0 as usize].take() {
+        if let Some(connection) = self.connections.get_mut(nexus.0 as usize).and_then(Option::take) {
             scene.network.reset(scene.now, connection.id, End::Near);
         }
     }

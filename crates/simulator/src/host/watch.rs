@@ -27,6 +27,9 @@ impl Host {
                     format!("{path} command {:x} ended: {ending:?}", id.0)
                 });
                 self.commands_lost += u64::from(ending == Ending::Lost);
+                if ending == Ending::Lost && changes_medium(&cdb) {
+                    scene.checks.fences.lost(scene.now, path);
+                }
                 // A refusal that crossed a change of the access state says nothing about the new one.
                 let epoch = Epoch(self.access_epoch);
                 let sent_in = self.in_flight.remove(&(path, id));
@@ -36,6 +39,7 @@ impl Host {
             }
             Trace::Report { disk, report } => {
                 scene.note(Part::Disk, [5, disk.0.into(), 0], || format!("disk {}: {report}", disk.0));
+                scene.checks.report(scene.now, &report);
             }
             Trace::Settled { disk } => {
                 let Some(disk) = self.machine.disk(disk).and_then(|view| view.disk) else { return };
@@ -65,6 +69,11 @@ fn refuses_for_access(ending: &Ending) -> bool {
     sense.key == SenseKey::NotReady
         && [AdditionalSense::LUN_NOT_READY_ALUA_STANDBY, AdditionalSense::LUN_NOT_READY_ALUA_UNAVAILABLE]
             .contains(&sense.additional)
+}
+
+/// WRITE, WRITE SAME and UNMAP, in the forms that a disk sends.
+const fn changes_medium(cdb: &CdbBytes) -> bool {
+    matches!(cdb.operation_code(), 0x2a | 0x8a | 0x41 | 0x93 | 0x42)
 }
 
 /// READ, WRITE, WRITE SAME, UNMAP and SYNCHRONIZE CACHE, in the forms that a disk sends.

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 
 use super::guest::{Case, Seen, Verdict};
 use super::target::{Device, FIRST_GROUP, Lio, SECOND_GROUP, TARGET, switch_of};
-use crate::harness::link::Link;
+use crate::harness::link::{Link, Newcomers};
 use crate::harness::process::wait_until;
 use crate::harness::room::Room;
 use crate::harness::smpath::{Disk, Route, smpath};
@@ -206,7 +206,10 @@ impl<'a> Stand<'a> {
         match loss {
             Loss::GroupClosed => close_and_open(u16::try_from(path + 1)?)?,
             Loss::Silent => self.links[path].stall(),
-            Loss::Reset | Loss::Held => self.links[path].reset(),
+            Loss::Reset | Loss::Held => {
+                self.links[path].cut();
+                self.links[path].restore();
+            }
         }
         self.step(&format!("path {path} is lost"));
         self.expect(&written, "the stuck write was repeated and acknowledged", lost)?;
@@ -223,7 +226,7 @@ impl<'a> Stand<'a> {
     fn hold_in_the_network(&mut self, device: &File) -> Result<(Verdict, Duration)> {
         let new = newer_data();
         let path = self.path_in_use(device)?;
-        self.links[path].stall();
+        self.links[path].hold(Newcomers::Refused);
         self.step(&format!("path {path} is silent"));
         let lost = Instant::now();
         // The policy may use the other path first.
@@ -244,6 +247,7 @@ impl<'a> Stand<'a> {
         let second = first.is_ok().then(|| written.recv_timeout(HELD_AT_MOST)).and_then(Result::ok);
         let early = second.map(|_| lost.elapsed());
         self.step(if early.is_some() { "newer data acknowledged" } else { "newer data is held back" });
+        self.links[path].deliver();
         self.links[path].restore();
         self.step("the network delivers what it held");
         let waited = match early {

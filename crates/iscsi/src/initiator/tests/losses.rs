@@ -448,3 +448,12 @@ fn damaged_data_never_look_like_an_answer() {
     assert_eq!(story.endings(), [(1, Ending::Lost)]);
     assert!(matches!(story.over(), Some(Reason::Frame(crate::stream::FrameError::DataDigest { .. }))));
 }
+
+#[test]
+fn a_session_that_has_to_end_while_a_command_is_out_is_left_and_not_logged_out() {
+    let mut story = Story::logged_in(quiet(), "");
+    story.read(1, 4);
+    story.handle(Event::Logout(LogoutReason::CloseSession));
+    assert_eq!(story.endings(), [(1, Ending::Lost)]);
+    assert!(matches!(story.happened[..], [Action::Disconnect(Reason::NotAtRest)]), "{:?}", story.happened);
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use simulator::{Choice, Outcome, Plan, Reduction, run, shrink};
+use simulator::{Choice, Defects, FencePolicy, Outcome, Plan, Reduction, TargetProfile, run, shrink};
 
 use campaign::Campaign;
 use mutants::Gate;
@@ -40,8 +40,20 @@ struct Arguments {
     /// Which faults there may be.
     #[arg(long, value_enum, default_value_t = Profile::All)]
     profile: Profile,
-    /// One line for each event: milliseconds, part (client, server, disk, nexus, link, target, medium, fault, check,
-    /// run), what happened.
+    /// How the target treats an initiator that comes back; each seed draws one that the product claims to be safe with
+    /// if not given.
+    #[arg(long, value_enum)]
+    target: Option<Target>,
+    /// What the product does about writes of unknown fate; each seed draws bounded or strict if not given.
+    #[arg(long, value_enum)]
+    fence: Option<Fence>,
+    /// Show defects of the product that are known and not mended; a run without this avoids what shows them.
+    #[arg(long)]
+    open_defects: bool,
+    /// One line for each event: milliseconds since the start with six decimals; the part of the world (client, server,
+    /// disk, nexus, link, target, medium, fault, check, run); what happened. Parts are numbered from 0: ports through
+    /// all controllers, units by their LUN, clients, connections (a nexus of the target has the number of its
+    /// connection). `w7` is the seventh write that a client asked for; `0:12` is block 12 of unit 0.
     #[arg(long, requires = "seed")]
     trace: bool,
     /// Only these faults of the plan, by their numbers.
@@ -72,8 +84,54 @@ struct Arguments {
 enum Profile {
     All,
     Disjoint,
+    Control,
     NoLateExecution,
     Calm,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Target {
+    GatesAndDrains,
+    AnswersAtOnce,
+    OnlyTurAnswered,
+    LyingReset,
+    ResetPassesBy,
+    HoleAfterAbandonedLogin,
+    TwoGateways,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Fence {
+    /// A proof, or half a minute and a reset through another path.
+    Bounded,
+    /// A proof.
+    Strict,
+    /// Nothing.
+    Unsafe,
+}
+
+impl From<Target> for TargetProfile {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::GatesAndDrains => Self::GatesAndDrains,
+            Target::AnswersAtOnce => Self::AnswersAtOnce,
+            Target::OnlyTurAnswered => Self::OnlyTurAnswered,
+            Target::LyingReset => Self::LyingReset,
+            Target::ResetPassesBy => Self::ResetPassesBy,
+            Target::HoleAfterAbandonedLogin => Self::HoleAfterAbandonedLogin,
+            Target::TwoGateways => Self::TwoGateways,
+        }
+    }
+}
+
+impl From<Fence> for FencePolicy {
+    fn from(fence: Fence) -> Self {
+        match fence {
+            Fence::Bounded => Self::default(),
+            Fence::Strict => Self::Strict,
+            Fence::Unsafe => Self::Unsafe,
+        }
+    }
 }
 
 impl From<Profile> for simulator::Profile {
@@ -81,6 +139,7 @@ impl From<Profile> for simulator::Profile {
         match profile {
             Profile::All => Self::All,
             Profile::Disjoint => Self::Disjoint,
+            Profile::Control => Self::Control,
             Profile::NoLateExecution => Self::NoLateExecution,
             Profile::Calm => Self::Calm,
         }
@@ -89,12 +148,26 @@ impl From<Profile> for simulator::Profile {
 
 impl Arguments {
     fn choice(&self) -> Choice {
-        Choice::from(simulator::Profile::from(self.profile))
+        Choice {
+            profile: self.profile.into(),
+            target: self.target.map(TargetProfile::from),
+            fence: self.fence.map(FencePolicy::from),
+            defects: if self.open_defects { Defects::Shown } else { Defects::Avoided },
+        }
     }
 
     /// The line that runs this seed once more.
     fn replay(&self, seed: u64, reduction: &Reduction) -> String {
         let mut line = format!("simulate --seed {seed} --profile {}", name(&self.profile));
+        if let Some(target) = &self.target {
+            line.push_str(&format!(" --target {}", name(target)));
+        }
+        if let Some(fence) = &self.fence {
+            line.push_str(&format!(" --fence {}", name(fence)));
+        }
+        if self.open_defects {
+            line.push_str(" --open-defects");
+        }
         match &reduction.only_faults {
             Some(faults) if faults.is_empty() => line.push_str(" --without-faults"),
             Some(faults) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use simulator::{FaultCounters, Outcome};
+use simulator::{FaultCounters, Outcome, Successions, TargetProfile};
 
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
@@ -17,7 +17,22 @@ pub(crate) struct Sum {
     commands_lost: u64,
     nexuses_lost: u64,
     block_writes: u64,
+    silent_damage: u64,
+    cache_losses: u64,
+    targets: BTreeMap<TargetProfile, OfTarget>,
     faults: FaultCounters,
+}
+
+/// What runs with one behaviour of the target came to.
+#[derive(Debug, Default)]
+struct OfTarget {
+    runs: u64,
+    failures: u64,
+    successions: Successions,
+    fences_proved: u64,
+    fences_waived: u64,
+    longest_fence: Duration,
+    longest_wait: Duration,
 }
 
 const SECONDS_A_DAY: f64 = 86_400.0;
@@ -36,6 +51,9 @@ impl Sum {
         self.commands_lost += outcome.commands_lost;
         self.nexuses_lost += outcome.nexuses_lost;
         self.block_writes += outcome.block_writes;
+        self.silent_damage += outcome.silent_damage;
+        self.cache_losses += outcome.cache_losses;
+        self.targets.entry(outcome.target).or_default().add(outcome);
         self.faults.add(&outcome.faults);
     }
 
@@ -56,9 +74,45 @@ impl Sum {
             // As many simulated days in a real day of a core as simulated seconds in a real second of it.
             self.simulated / core_seconds
         );
+        println!(
+            "{} blocks lost with a cache, {} damaged on a wire without digests",
+            self.cache_losses, self.silent_damage
+        );
+        println!(
+            "targets (runs, failed; logins in place of a session, of them over running commands, given up;"
+        );
+        println!("  fences proved, waived, longest; longest wait of a client):");
+        for (target, of) in &self.targets {
+            let Successions { reinstated, found_running, abandoned } = of.successions;
+            println!(
+                "  {:<28} {:>7} {:>5} {reinstated:>7} {found_running:>6} {abandoned:>6} {:>7} {:>6} {:>6.1} s {:>6.1} s",
+                target.to_string(),
+                of.runs,
+                of.failures,
+                of.fences_proved,
+                of.fences_waived,
+                of.longest_fence.as_secs_f64(),
+                of.longest_wait.as_secs_f64()
+            );
+        }
         println!("faults (begun, met something):");
         for (kind, begun, struck) in self.faults.iter() {
             println!("  {:<28} {begun:>8} {struck:>8}", kind.to_string());
         }
+    }
+}
+
+impl OfTarget {
+    fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.failures += u64::from(!outcome.violations.is_empty());
+        let Successions { reinstated, found_running, abandoned } = outcome.successions;
+        self.successions.reinstated += reinstated;
+        self.successions.found_running += found_running;
+        self.successions.abandoned += abandoned;
+        self.fences_proved += outcome.fences_proved;
+        self.fences_waived += outcome.fences_waived;
+        self.longest_fence = self.longest_fence.max(Duration::from(outcome.longest_fence));
+        self.longest_wait = self.longest_wait.max(Duration::from(outcome.longest_wait));
     }
 }

@@ -77,12 +77,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        self.actions.push_back(Action::Fence { path });\n        self.fenced(now, path, Proof::Reinstated);\n",
     ),
     mutant(
-        "a login after one that died is as good as any",
-        FENCE,
-        "(Proof::Reinstated, _) => self",
-        "(Proof::Reinstated | Proof::ReinstatedAgain, _) => self",
-    ),
-    mutant(
         "the bounded wait is no wait",
         FENCE,
         "FencePolicy::Bounded { wait } => Some(now + wait),\n            FencePolicy::Strict",
@@ -103,9 +97,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "what a predecessor left is forgotten",
         FENCE,
-        "            self.claims.close();\n            self.open_fence",
-        "            if now == Instant::START { return; }\n            self.claims.close();\n            self.open_fence",
+        "            self.claims.close();\n            self.open_fence(now, path, Some(target), About::Everything);\n",
+        "            let _ = (path, target);\n",
     ),
+    mutant("a predecessor is thought to have flushed", FENCE, "        self.cache.acknowledged += 1;\n", ""),
     // Failover.
     mutant(
         "a lost write is taken for done",

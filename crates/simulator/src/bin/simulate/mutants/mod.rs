@@ -62,7 +62,7 @@ impl Gate {
                 Fate::Killed { seed, by } => println!("{:<52} {seed:>6} {seconds:>7}  {by}", mutant.name),
                 Fate::Survived => println!("{:<52} {:>6} {seconds:>7}  NOTHING", mutant.name, self.seeds),
                 Fate::Stillborn(why) => {
-                    println!("{:<52} {:>6} {seconds:>7}  NOT BORN: {why}", mutant.name, "-")
+                    println!("{:<52} {:>6} {seconds:>7}  NOT BORN: {why}", mutant.name, "-");
                 }
             }
         }

@@ -1,24 +1,27 @@
 //! The target's side: portals, target sessions and the array, wired as the engine's array server wires them.
 
+mod login;
+mod profile;
+
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use array::{Array, NexusId, UnitOptions};
-use clock::Instant;
+use array::{Array, NexusId, UnitId, UnitOptions};
+use clock::{Duration, Instant};
 use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
 use iscsi::initiator::PORT_DEFAULT;
 use iscsi::negotiation::Offers;
 use iscsi::pdu::LoginStatus;
 use iscsi::target::{
-    Action, Admission, Command, CommandTag, Event, Options, Portal, Portals, Session, SessionKey, Sessions,
+    Action, Command, CommandTag, Event, Options, Portal, Portals, Session, SessionKey, Sessions,
     Target as PortalTarget, TaskManagement, TaskManagementResponse, TaskManagementTag,
 };
 use scsi::Lun;
 
-use crate::check::{Effect, Rule};
+use crate::check::{Arriving, EXTRA_UNITS, Effect};
 use crate::fault::{group_of, port_id};
 use crate::link::{self, Arrived, ConnectionId, Door, End, Wire};
 use crate::log::Part;
@@ -26,9 +29,19 @@ use crate::plan::Plan;
 use crate::scene::{Scene, Source};
 use crate::store::WatchedStore;
 
-pub(crate) const TARGET_NAME: &str = "iqn.2026-01.example:array";
+pub(crate) use login::Logins;
+pub use login::Successions;
+pub use profile::TargetProfile;
+
+/// What an initiator logs in to; a gateway has its number behind it.
+const TARGET_NAME: &str = "iqn.2026-01.example:array";
 /// Connections at the same time; far more than a run has.
 const SESSIONS_MAX: usize = 1024;
+/// Units that no client has: what LUNs are mapped to by mistake, and what looks like another unit.
+pub(crate) const DECOY: u32 = 0;
+pub(crate) const TWIN: u32 = 1;
+/// A size of blocks that no other unit has: a name alone does not make the twin of a unit the unit.
+const TWIN_BLOCK_SIZE: u32 = 2048;
 /// A nexus of another host, whose answers nobody waits for.
 pub(crate) const FOREIGN: NexusId = NexusId(u32::MAX);
 
@@ -42,6 +55,8 @@ pub(crate) enum Portalling {
     /// Connections are accepted, and nothing is read from the new ones.
     Mute,
     Rejecting(LoginStatus),
+    /// Logins are sent to another port.
+    Redirecting(usize),
 }
 
 #[derive(Debug)]
@@ -50,6 +65,8 @@ struct Connection {
     port: usize,
     nexus: Option<NexusId>,
     tsih: Option<u16>,
+    key: Option<SessionKey>,
+    parking: login::Parking,
     is_mute: bool,
 }
 
@@ -57,13 +74,26 @@ struct Connection {
 pub(crate) struct Target {
     pub(crate) array: Array,
     pub(crate) ports: Vec<Portalling>,
+    pub(crate) logins: Vec<Logins>,
+    /// Logins that [`Self::logins`] did something to.
+    pub(crate) login_faults: u64,
+    pub(crate) successions: Successions,
+    /// How much later than they are done resets are answered.
+    pub(crate) reset_delay: Duration,
+    pub(crate) slow_resets: u64,
+    units: u32,
+    profile: TargetProfile,
     ports_per_controller: u16,
     portals: Arc<Portals>,
     connections: BTreeMap<ConnectionId, Connection>,
     sessions: Sessions<ConnectionId>,
     nexuses: BTreeMap<NexusId, ConnectionId>,
-    /// Logins that wait until the nexus that they replace is drained: connection and TSIH.
-    reinstating: BTreeMap<NexusId, (ConnectionId, u16)>,
+    succession: login::Succession,
+    /// Resets that are not answered yet, and when they will be.
+    slow_answers: BTreeMap<(Instant, u64), (NexusId, TaskManagementTag, TaskManagementResponse)>,
+    /// The functions of nexuses that are resets.
+    resets: std::collections::BTreeSet<(NexusId, u64)>,
+    answers: u64,
     effects: Receiver<Effect>,
     offers: Offers,
 }
@@ -91,8 +121,9 @@ impl Target {
         let (sender, effects) = channel();
         let units = plan.units.iter().zip(0..).map(|(unit, number)| {
             let size = u64::from(unit.blocks) * u64::from(unit.block_size);
+            let store = WatchedStore::new(size, number, unit.block_size, sender.clone());
             let mut options = UnitOptions::memory(u16::try_from(number).expect("few units"), size);
-            options.store = Box::new(WatchedStore::new(size, number, unit.block_size, sender.clone()));
+            options.store = Box::new(store);
             options.block_size = unit.block_size;
             options.owner = unit.owner;
             options.provisioning =
@@ -101,28 +132,33 @@ impl Target {
                 if unit.write_back { array::WriteCache::Back } else { array::WriteCache::Through };
             options
         });
-        let mut array = Array::new(array::Options {
-            controllers: plan.controllers,
-            ports_per_controller: plan.ports_per_controller,
-            units: units.collect(),
-            seed: plan.seed,
-            ..array::Options::default()
-        });
-        let other_host = String::from("iqn.2026-01.example:other-host");
-        let opened = array::Event::NexusOpened { nexus: FOREIGN, port: port_id(0), initiator: other_host };
-        array.handle(Instant::START, opened);
+        let mut units: Vec<UnitOptions> = units.collect();
+        units.extend([DECOY, TWIN].map(|number| extra_unit(plan, number, sender.clone())));
+        let array = array_of(plan, units);
         Self {
             array,
             ports: vec![Portalling::Open; plan.ports()],
+            logins: vec![Logins::Admitted; plan.ports()],
+            login_faults: 0,
+            successions: Successions::default(),
+            reset_delay: Duration::ZERO,
+            slow_resets: 0,
+            units: u32::try_from(plan.units.len()).expect("few units"),
+            profile: plan.target,
             ports_per_controller: plan.ports_per_controller,
             portals: Arc::new(portals(plan)),
             connections: BTreeMap::new(),
             sessions: Sessions::new(SESSIONS_MAX),
             nexuses: BTreeMap::new(),
-            reinstating: BTreeMap::new(),
+            succession: login::Succession::default(),
+            slow_answers: BTreeMap::new(),
+            resets: std::collections::BTreeSet::new(),
+            answers: 0,
             effects,
             offers: Offers {
                 initial_r2t: plan.initial_r2t,
+                immediate_data: plan.immediate_data,
+                first_burst_length: plan.first_burst,
                 max_burst_length: 1 << 20,
                 max_outstanding_r2t: 4,
                 ..Offers::default()
@@ -165,7 +201,9 @@ impl Target {
         options.offers = self.offers;
         let session = Session::new(scene.now, options);
         let is_mute = treatment == Portalling::Mute;
-        self.connections.insert(id, Connection { session, port, nexus: None, tsih: None, is_mute });
+        let parking = login::Parking::default();
+        let connection = Connection { session, port, nexus: None, tsih: None, key: None, parking, is_mute };
+        self.connections.insert(id, connection);
     }
 
     fn hang_up(&mut self, scene: &mut Scene, id: ConnectionId) {
@@ -183,6 +221,12 @@ impl Target {
     }
 
     pub(crate) fn expire_array(&mut self, scene: &mut Scene) {
+        while let Some(entry) = self.slow_answers.first_entry()
+            && entry.key().0 <= scene.now
+        {
+            let (nexus, tag, response) = entry.remove();
+            self.answer_function(scene, nexus, tag, response);
+        }
         self.tell_array(scene, array::Event::Timeout);
     }
 
@@ -191,12 +235,25 @@ impl Target {
         self.array.handle(scene.now, event);
         while let Ok(effect) = self.effects.try_recv() {
             scene.note(Part::Medium, effect_numbers(&effect), || format!("{effect:?}"));
-            let checks = &mut scene.checks;
-            let finding = checks.medium.effect(&checks.ledger, &effect);
-            checks.found(scene.now, Rule::Ghost, finding);
+            scene.checks.effect(scene.now, &effect);
         }
         self.drain_array(scene);
-        scene.timers.arm(Source::Array, self.array.poll_timeout());
+        let slow = self.slow_answers.first_key_value().map(|((at, _), _)| *at);
+        scene.timers.arm(Source::Array, [self.array.poll_timeout(), slow].into_iter().flatten().min());
+    }
+
+    pub(crate) const fn extra_unit(&self, number: u32) -> UnitId {
+        UnitId(self.units + number)
+    }
+
+    pub(crate) fn naa(&self, unit: UnitId) -> Option<[u8; 16]> {
+        self.array.units().find(|view| view.id == unit).map(|view| view.identity().naa)
+    }
+
+    /// What a unit is exported as: its name as initiators print it.
+    pub(crate) fn export_name(&self, unit: u32) -> Option<String> {
+        let unit = self.array.units().find(|view| view.id.0 == unit)?;
+        Some(unit.identity().naa.iter().fold(String::from("naa."), |name, byte| format!("{name}{byte:02x}")))
     }
 
     pub(crate) fn drain(&mut self, scene: &mut Scene, id: ConnectionId) {
@@ -224,44 +281,6 @@ impl Target {
         }
     }
 
-    fn admit(&mut self, scene: &mut Scene, id: ConnectionId, key: SessionKey, tsih: u16) {
-        let Some(port) = self.connections.get(&id).map(|connection| connection.port) else { return };
-        if let Portalling::Rejecting(status) = self.ports[port] {
-            return self.tell(scene, id, Event::Refused(status));
-        }
-        match self.sessions.admit(key, tsih, id) {
-            Admission::New { tsih } => self.admitted(scene, id, tsih),
-            Admission::Reinstates { tsih, previous, .. } => self.reinstate(scene, id, tsih, previous),
-            Admission::Refused(status) => self.tell(scene, id, Event::Refused(status)),
-        }
-    }
-
-    /// The old session's commands must be dead before the new one is told that it is in (RFC 7143, 6.3.5).
-    fn reinstate(&mut self, scene: &mut Scene, id: ConnectionId, tsih: u16, previous: ConnectionId) {
-        let nexus = self.connections.get(&previous).and_then(|connection| connection.nexus);
-        match nexus {
-            Some(nexus) => {
-                self.reinstating.insert(nexus, (id, tsih));
-                self.close(scene, previous);
-            }
-            None => {
-                self.close(scene, previous);
-                self.admitted(scene, id, tsih);
-            }
-        }
-    }
-
-    fn admitted(&mut self, scene: &mut Scene, id: ConnectionId, tsih: u16) {
-        match self.connections.get_mut(&id) {
-            Some(connection) => {
-                connection.tsih = Some(tsih);
-                self.tell(scene, id, Event::Admitted { tsih });
-            }
-            // It gave up while it waited.
-            None => self.sessions.ended(tsih),
-        }
-    }
-
     pub(crate) fn tell(&mut self, scene: &mut Scene, id: ConnectionId, event: Event) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.session.handle(scene.now, event);
@@ -284,6 +303,7 @@ impl Target {
         scene.note(Part::Target, [2, nexus.0.into(), command.tag.0], || {
             format!("nexus {} command {} {operation:02x} at LUN {}", nexus.0, command.tag.0, command.lun)
         });
+        self.look_at_write(scene, id, &command);
         let event = array::Event::Command {
             nexus,
             tag: command.tag.0,
@@ -293,7 +313,22 @@ impl Target {
             data: command.data,
             expected: command.expected_length,
         };
-        self.tell_array(scene, event);
+        self.ask(scene, id, event);
+    }
+
+    /// Shows the checkers a WRITE(10) or WRITE(16), and what still runs of nexuses that are gone.
+    fn look_at_write(&self, scene: &mut Scene, id: ConnectionId, command: &Command) {
+        let Some(port) = self.connections.get(&id).map(|connection| connection.port) else { return };
+        let Some(unit) = self.array.unit_behind(port_id(port), command.lun) else { return };
+        let Some(view) = self.array.units().find(|view| view.id == unit) else { return };
+        let block_size = view.block_size();
+        let Some(first) = first_block(command.cdb.as_slice()) else { return };
+        let number = if unit.0 < self.units { unit.0 } else { EXTRA_UNITS };
+        let write = Arriving { unit: number, first, block_size, data: &command.data };
+        let gone = self.array.held_writes(unit).filter(|held| !self.nexuses.contains_key(&held.nexus));
+        let running =
+            gone.map(|held| Arriving { unit: number, first: held.first, block_size, data: held.data });
+        scene.checks.write_arrived(scene.now, &write, running);
     }
 
     fn manage(
@@ -317,7 +352,10 @@ impl Target {
             TaskManagement::ClearAca => array::Function::ClearAca,
         };
         let referenced = referenced.map(|tag| tag.0);
-        self.tell_array(scene, array::Event::TaskManagement { nexus, tag: tag.0, function, lun, referenced });
+        if function == array::Function::LogicalUnitReset {
+            self.resets.insert((nexus, tag.0));
+        }
+        self.ask(scene, id, array::Event::TaskManagement { nexus, tag: tag.0, function, lun, referenced });
     }
 
     fn drain_array(&mut self, scene: &mut Scene) {
@@ -327,21 +365,46 @@ impl Target {
                     (nexus, Event::Reply { tag: CommandTag(tag), reply, data })
                 }
                 array::Action::NexusDrained { nexus } => {
-                    if let Some((id, tsih)) = self.reinstating.remove(&nexus) {
-                        self.admitted(scene, id, tsih);
-                    }
+                    self.drained(scene, nexus);
                     continue;
                 }
                 array::Action::Aborted { nexus, tag } => (nexus, Event::Aborted { tag: CommandTag(tag) }),
                 array::Action::TaskManagementReply { nexus, tag, response } => {
-                    let event =
-                        Event::TaskManagementDone { tag: TaskManagementTag(tag), response: answer(response) };
-                    (nexus, event)
+                    self.function_done(scene, nexus, TaskManagementTag(tag), answer(response));
+                    continue;
                 }
             };
             if let Some(id) = self.nexuses.get(&nexus).copied() {
                 self.tell(scene, id, event);
             }
+        }
+    }
+
+    fn function_done(
+        &mut self,
+        scene: &mut Scene,
+        nexus: NexusId,
+        tag: TaskManagementTag,
+        response: TaskManagementResponse,
+    ) {
+        if self.resets.remove(&(nexus, tag.0)) && self.reset_delay > Duration::ZERO {
+            self.answers += 1;
+            self.slow_resets += 1;
+            self.slow_answers.insert((scene.now + self.reset_delay, self.answers), (nexus, tag, response));
+            return;
+        }
+        self.answer_function(scene, nexus, tag, response);
+    }
+
+    fn answer_function(
+        &mut self,
+        scene: &mut Scene,
+        nexus: NexusId,
+        tag: TaskManagementTag,
+        response: TaskManagementResponse,
+    ) {
+        if let Some(id) = self.nexuses.get(&nexus).copied() {
+            self.tell(scene, id, Event::TaskManagementDone { tag, response });
         }
     }
 
@@ -370,9 +433,16 @@ impl Target {
         if let Some(tsih) = connection.tsih {
             self.sessions.ended(tsih);
         }
+        self.abandon_login(scene, id);
         if let Some(nexus) = connection.nexus {
             self.nexuses.remove(&nexus);
+            if let Some(key) = connection.key {
+                self.succession.closed(nexus, key);
+            }
             self.tell_array(scene, array::Event::NexusClosed { nexus });
+            if self.profile == TargetProfile::ResetPassesBy {
+                self.tell_array(scene, array::Event::Disown { nexus });
+            }
         }
     }
 
@@ -385,6 +455,64 @@ impl Target {
     /// All connections through a port.
     pub(crate) fn connections(&self, port: usize) -> Vec<ConnectionId> {
         self.connections.iter().filter(|(_, it)| it.port == port).map(|(id, _)| *id).collect()
+    }
+}
+
+/// The array behind the portals, as the behaviour of the target wants it, with another host logged in.
+fn array_of(plan: &Plan, units: Vec<UnitOptions>) -> Array {
+    let mut array = Array::new(array::Options {
+        controllers: plan.controllers,
+        ports_per_controller: plan.ports_per_controller,
+        units,
+        seed: plan.seed,
+        nexus_loss: if plan.target.keeps_tasks() {
+            array::NexusLoss::KeepTasks
+        } else {
+            array::NexusLoss::AbortTasks
+        },
+        coordination: if plan.target == TargetProfile::TwoGateways {
+            array::Coordination::PerController
+        } else {
+            array::Coordination::Whole
+        },
+        remapping: array::Remapping::ToldUntilIdentified,
+        ..array::Options::default()
+    });
+    let other_host = String::from("iqn.2026-01.example:other-host");
+    let opened = array::Event::NexusOpened { nexus: FOREIGN, port: port_id(0), initiator: other_host };
+    array.handle(Instant::START, opened);
+    if plan.target == TargetProfile::LyingReset {
+        let effect = array::Effect::Function(array::Treatment::AnswerEarly);
+        let lie = array::Fault { scope: array::Scope::default(), when: array::When::ALWAYS, effect };
+        array.handle(Instant::START, array::Event::SetFault(LIE, lie));
+    }
+    array
+}
+
+/// A unit that is nobody's. The decoy is like the first unit in everything but its name; the twin has other blocks.
+fn extra_unit(plan: &Plan, number: u32, sender: std::sync::mpsc::Sender<Effect>) -> UnitOptions {
+    let mut like = plan.units[0];
+    if number == TWIN {
+        like.block_size = TWIN_BLOCK_SIZE;
+    }
+    let blocks = like.blocks;
+    let size = u64::from(blocks) * u64::from(like.block_size);
+    let lun = u16::try_from(EXTRA_UNITS + number).expect("a number of two bytes");
+    let store = WatchedStore::new(size, EXTRA_UNITS + number, like.block_size, sender);
+    UnitOptions {
+        lun: None,
+        store: Box::new(store),
+        block_size: like.block_size,
+        ..UnitOptions::memory(lun, size)
+    }
+}
+
+/// Where a WRITE(10) or WRITE(16) begins (SBC, 5.40 and 5.42).
+fn first_block(cdb: &[u8]) -> Option<u64> {
+    match cdb {
+        [0x2a, _, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d]).into()),
+        [0x8a, _, a, b, c, d, e, f, g, h, ..] => Some(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])),
+        _ => None,
     }
 }
 
@@ -412,14 +540,30 @@ pub(crate) fn port_at(address: SocketAddr) -> Option<usize> {
 }
 
 fn portals(plan: &Plan) -> Portals {
-    let portals = (0..plan.ports()).map(|port| Portal {
-        address: portal_address(port),
-        group: group_of(port, plan.ports_per_controller).0,
+    let portals = (0..plan.ports()).map(|port| {
+        let address = portal_address(port);
+        (plan.target_of(port), Portal { address, group: group_of(port, plan.ports_per_controller).0 })
     });
-    let target =
-        PortalTarget { name: String::from(TARGET_NAME), alias: None, portals: portals.collect(), chap: None };
-    Portals { targets: vec![target], discovery_chap: None }
+    let mut targets: BTreeMap<u32, Vec<Portal>> = BTreeMap::new();
+    for (target, portal) in portals {
+        targets.entry(target).or_default().push(portal);
+    }
+    let targets = targets.into_iter().map(|(target, portals)| PortalTarget {
+        name: target_name(target),
+        alias: None,
+        portals,
+        chap: None,
+    });
+    Portals { targets: targets.collect(), discovery_chap: None }
 }
+
+/// The name of a target; see [`Plan::target_of`].
+pub(crate) fn target_name(target: u32) -> String {
+    if target == 0 { String::from(TARGET_NAME) } else { format!("{TARGET_NAME}-{target}") }
+}
+
+/// The rule that makes [`TargetProfile::LyingReset`]; faults of a plan count from zero.
+const LIE: array::FaultId = array::FaultId(u32::MAX);
 
 fn effect_numbers(effect: &Effect) -> [u64; 3] {
     match effect {
@@ -433,6 +577,10 @@ fn effect_numbers(effect: &Effect) -> [u64; 3] {
         }
         Effect::Deallocated { unit, first, blocks } => {
             [u64::from(*unit) << 32 | u64::from(*first), u64::from(*blocks), 1 << 40]
+        }
+        Effect::Lost { unit, blocks } => {
+            let first = blocks.first().map_or(0, |lost| lost.lba);
+            [u64::from(*unit) << 32 | u64::from(first), blocks.len() as u64, 1 << 41]
         }
     }
 }

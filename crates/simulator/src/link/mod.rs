@@ -3,12 +3,21 @@
 //! Each connection has two pipes. What is sent stands in a pipe until it arrives; what has arrived stands there until
 //! it is read, so that a peer that does not read makes the sender wait, as TCP does.
 
+mod pdu_stream;
+mod tamper;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{IoSlice, IoSliceMut};
 
 use clock::{Duration, Instant};
+use iscsi::pdu::{Header, Opcode};
 
 use crate::random::Random;
+
+pub(crate) use pdu_stream::Seen;
+use pdu_stream::{Digests, PduStream};
+pub(crate) use tamper::Tamper;
+use tamper::Tampering;
 
 /// Names a connection; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +45,7 @@ pub(crate) enum Door {
 const WINDOW: usize = 256 << 10;
 /// The longest piece that travels at once: what one segmentation offload carries.
 const SEGMENT: usize = 64 << 10;
+const NANOS_A_SECOND: u64 = 1_000_000_000;
 /// How many slices are gathered at once.
 const SLICES_MAX: usize = 64;
 
@@ -77,6 +87,20 @@ struct Pipe {
     cut: Option<usize>,
     /// The byte that is damaged, counted from the next one.
     flip: Option<usize>,
+    /// What is sent stays where it is until this ends.
+    is_stranded: bool,
+    tampering: Tampering,
+    /// What the initiator sees of it.
+    tap: PduStream,
+}
+
+/// Something that can be seen at the initiator's end of an iSCSI connection.
+#[derive(Debug)]
+pub(crate) enum Sighting {
+    /// A PDU as the initiator sends it, or as it takes it. `toward`: which end it goes to.
+    Pdu { connection: ConnectionId, port: usize, toward: End, seen: Seen },
+    /// The initiator closes the connection; `was_told` if it had been told that it is over.
+    Closed { connection: ConnectionId, was_told: bool },
 }
 
 #[derive(Debug)]
@@ -86,6 +110,12 @@ struct Connection {
     owner: u32,
     to_near: Pipe,
     to_far: Pipe,
+    digests: Digests,
+    /// Bytes were damaged: what goes by cannot be told any more.
+    is_garbled: bool,
+    /// The near end has taken what says that the connection is over.
+    near_was_told: bool,
+    last_login: Option<Header>,
 }
 
 /// How the way through a door is now.
@@ -95,9 +125,15 @@ pub(crate) struct Route {
     pub(crate) jitter: Duration,
     /// Added by a fault.
     pub(crate) delay: Duration,
+    /// How many times as long as usual everything takes.
+    pub(crate) factor: u64,
+    /// Bytes in a second, if that is limited.
+    pub(crate) rate: Option<u64>,
     /// Nothing comes through toward this end.
     pub(crate) hole_to_near: bool,
     pub(crate) hole_to_far: bool,
+    /// MaxCmdSN stays as it is.
+    pub(crate) window_is_closed: bool,
 }
 
 /// What is still delivered of a connection that one end gave up.
@@ -120,6 +156,11 @@ pub(crate) struct Network {
     random: Random,
     arrivals: VecDeque<(ConnectionId, End, Instant)>,
     unblocked: VecDeque<(ConnectionId, End)>,
+    sightings: VecDeque<Sighting>,
+    /// Commands that targets take at a time, if fewer than they could.
+    window: Option<u32>,
+    /// How often PDUs were tampered with, by the door that they went through.
+    strikes: BTreeMap<Door, u64>,
 }
 
 impl End {
@@ -150,11 +191,23 @@ impl Network {
             random,
             arrivals: VecDeque::new(),
             unblocked: VecDeque::new(),
+            sightings: VecDeque::new(),
+            window: None,
+            strikes: BTreeMap::new(),
         }
     }
 
     pub(crate) fn add_route(&mut self, door: Door, latency: Duration, jitter: Duration) {
-        let route = Route { latency, jitter, delay: Duration::ZERO, hole_to_near: false, hole_to_far: false };
+        let route = Route {
+            latency,
+            jitter,
+            delay: Duration::ZERO,
+            factor: 1,
+            rate: None,
+            hole_to_near: false,
+            hole_to_far: false,
+            window_is_closed: false,
+        };
         self.routes.insert(door, route);
     }
 
@@ -165,7 +218,17 @@ impl Network {
     pub(crate) fn connect(&mut self, now: Instant, door: Door, owner: u32) -> ConnectionId {
         let id = ConnectionId(self.next);
         self.next += 1;
-        let connection = Connection { door, owner, to_near: Pipe::default(), to_far: Pipe::default() };
+        let mut connection = Connection {
+            door,
+            owner,
+            to_near: Pipe::default(),
+            to_far: Pipe::default(),
+            digests: Digests::default(),
+            is_garbled: false,
+            near_was_told: false,
+            last_login: None,
+        };
+        connection.to_near.tampering.window = self.window;
         self.connections.insert(id, connection);
         self.push(now, id, End::Far, Item::Open);
         id
@@ -241,6 +304,7 @@ impl Network {
             && let Some(connection) = self.connections.get_mut(&id)
         {
             connection.pipe_to(at).items.pop_front();
+            connection.near_was_told |= at == End::Near && arrived != Arrived::Open;
             self.announce(id, at);
         }
         arrived
@@ -257,7 +321,7 @@ impl Network {
         let Some(connection) = self.connections.get_mut(&id) else { return 0 };
         let pipe = connection.pipe_to(at);
         let mut count = 0;
-        for slice in slices {
+        for slice in slices.iter_mut() {
             let mut filled = 0;
             while filled < slice.len() {
                 let taken = pipe.take(now, &mut slice[filled..]);
@@ -271,7 +335,49 @@ impl Network {
         if count > 0 && std::mem::take(&mut pipe.is_full) {
             self.unblocked.push_back((id, at.other()));
         }
+        if at == End::Near {
+            let mut left = count;
+            for slice in slices {
+                let length = left.min(slice.len());
+                self.tap(id, End::Near, &slice[..length]);
+                left -= length;
+            }
+        }
         count
+    }
+
+    /// Shows checkers what goes by at the initiator's end.
+    fn tap(&mut self, id: ConnectionId, toward: End, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Door::Port(port) = connection.door else { return };
+        if connection.is_garbled || bytes.is_empty() {
+            return;
+        }
+        let mut digests = connection.digests;
+        let mut last_login = connection.last_login;
+        let sightings = &mut self.sightings;
+        connection.pipe_to(toward).tap.feed(&mut digests, bytes, |seen| {
+            if seen.header.opcode() == Opcode::LoginRequest {
+                last_login = Some(seen.header);
+            }
+            sightings.push_back(Sighting::Pdu { connection: id, port, toward, seen });
+        });
+        connection.digests = digests;
+        connection.last_login = last_login;
+    }
+
+    pub(crate) fn poll_sighting(&mut self) -> Option<Sighting> {
+        self.sightings.pop_front()
+    }
+
+    /// The last login request that was sent on a connection.
+    pub(crate) fn last_login(&self, id: ConnectionId) -> Option<Header> {
+        self.connections.get(&id)?.last_login
+    }
+
+    /// From now on targets take so many commands at a time.
+    pub(crate) fn limit_window(&mut self, window: u32) {
+        self.window = Some(window);
     }
 
     /// Waits for what comes next, unless that is there and its reader does not want it yet.
@@ -290,6 +396,10 @@ impl Network {
             return;
         }
         own.silence();
+        if from == End::Near && connection.door != Door::Export {
+            let was_told = connection.near_was_told;
+            self.sightings.push_back(Sighting::Closed { connection: id, was_told });
+        }
         let other = connection.pipe_to(from.other());
         if other.is_deaf {
             self.connections.remove(&id);
@@ -316,10 +426,66 @@ impl Network {
         }
     }
 
+    /// Somebody in the middle resets both ends.
+    pub(crate) fn sever(&mut self, now: Instant, id: ConnectionId) {
+        self.push(now, id, End::Near, Item::Reset);
+        self.push(now, id, End::Far, Item::Reset);
+    }
+
+    /// The near end is told that the connection is lost, and what it has sent since `now` stays on its way. Says how
+    /// many bytes that are already.
+    pub(crate) fn strand(&mut self, now: Instant, id: ConnectionId, after: Duration) -> usize {
+        let Some(connection) = self.connections.get_mut(&id) else { return 0 };
+        let pipe = &mut connection.to_far;
+        pipe.is_stranded = true;
+        for (due, _) in pipe.items.iter_mut().filter(|(due, _)| due.is_some_and(|due| due > now)) {
+            *due = None;
+        }
+        let bytes = pipe.bytes;
+        let near = &mut connection.to_near;
+        near.last = near.last.max(now + after);
+        let at = near.last;
+        near.items.push_back((Some(at), Item::Reset));
+        self.announce(id, End::Near);
+        bytes
+    }
+
+    /// What was stranded arrives.
+    pub(crate) fn release_stranded(&mut self, now: Instant, door: Door) {
+        for id in self.through(door) {
+            let at = self.due(now, door);
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            if std::mem::take(&mut connection.to_far.is_stranded) {
+                connection.to_far.release_held(at);
+                self.announce(id, End::Far);
+            }
+        }
+    }
+
+    /// Changes the next PDU toward an end that can be changed so.
+    pub(crate) fn tamper(&mut self, id: ConnectionId, toward: End, tamper: Tamper) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.pipe_to(toward).tampering.arm(tamper);
+        }
+    }
+
+    /// How many PDUs were tampered with through a door since this was asked, or were told that the window is closed.
+    pub(crate) fn take_strikes(&mut self, door: Door) -> u64 {
+        self.strikes.remove(&door).unwrap_or_default()
+    }
+
     /// Damages one bit of the byte that comes so many bytes later.
     pub(crate) fn flip(&mut self, id: ConnectionId, toward: End, bytes: usize) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.pipe_to(toward).flip = Some(bytes);
+        }
+    }
+
+    /// No PDU is tampered with any more on the way through a door.
+    pub(crate) fn spare(&mut self, door: Door) {
+        for connection in self.connections.values_mut().filter(|it| it.door == door) {
+            connection.to_near.tampering.disarm();
+            connection.to_far.tampering.disarm();
         }
     }
 
@@ -328,6 +494,7 @@ impl Network {
         for connection in self.connections.values_mut() {
             for pipe in [&mut connection.to_near, &mut connection.to_far] {
                 (pipe.cut, pipe.flip) = (None, None);
+                pipe.tampering.disarm();
             }
         }
     }
@@ -344,6 +511,9 @@ impl Network {
                 let Some(connection) = self.connections.get_mut(&id) else { continue };
                 let sender_is_gone = connection.pipe_to(end.other()).is_deaf;
                 let pipe = connection.pipe_to(end);
+                if pipe.is_stranded {
+                    continue;
+                }
                 if forgotten && sender_is_gone {
                     pipe.drop_held();
                 } else {
@@ -365,14 +535,30 @@ impl Network {
     }
 
     fn push_bytes(&mut self, now: Instant, id: ConnectionId, toward: End, mut bytes: Vec<u8>) {
+        if toward == End::Far {
+            self.tap(id, End::Far, &bytes);
+        }
+        let is_closed = self.door(id).is_some_and(|door| self.routes[&door].window_is_closed);
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        let door = connection.door;
         let pipe = connection.pipe_to(toward);
+        if door != Door::Export {
+            bytes = pipe.tampering.pass(&bytes, is_closed && toward == End::Near);
+            let strikes = std::mem::take(&mut pipe.tampering.strikes);
+            if strikes > 0 {
+                *self.strikes.entry(door).or_default() += strikes;
+            }
+        }
         if let Some(at) = pipe.flip.take() {
             match bytes.get_mut(at) {
-                Some(byte) => *byte ^= 0x10,
+                Some(byte) => {
+                    *byte ^= 0x10;
+                    connection.is_garbled = true;
+                }
                 None => pipe.flip = Some(at - bytes.len()),
             }
         }
+        let pipe = connection.pipe_to(toward);
         let cut = match pipe.cut.take() {
             Some(at) if at <= bytes.len() => {
                 bytes.truncate(at);
@@ -407,8 +593,12 @@ impl Network {
             return;
         }
         // What stands behind something that is held is held too: a stream keeps its order.
-        let is_held = in_hole || pipe.items.back().is_some_and(|(due, _)| due.is_none());
+        let is_held = in_hole || pipe.is_stranded || pipe.items.back().is_some_and(|(due, _)| due.is_none());
         pipe.last = pipe.last.max(due);
+        if let (Item::Bytes(bytes), Some(rate)) = (&item, route.rate) {
+            let nanos = bytes.len() as u64 * NANOS_A_SECOND / rate.max(1);
+            pipe.last = pipe.last + Duration::from_nanos(nanos);
+        }
         let at = (!is_held).then_some(pipe.last);
         if let Item::Bytes(bytes) = &item {
             pipe.bytes += bytes.len();
@@ -422,8 +612,8 @@ impl Network {
     /// When something that is sent now arrives.
     fn due(&mut self, now: Instant, door: Door) -> Instant {
         let route = self.routes[&door];
-        let jitter = self.random.below(route.jitter.as_nanos().max(1));
-        now + route.latency + route.delay + Duration::from_nanos(jitter)
+        let jitter = Duration::from_nanos(self.random.below(route.jitter.as_nanos().max(1)));
+        now + (route.latency + jitter).saturating_mul(route.factor) + route.delay
     }
 
     fn announce(&mut self, id: ConnectionId, at: End) {

@@ -1,0 +1,127 @@
+//! Every loss of a nexus with writes of unknown fate opens a fence, and every fence comes to an end (I12, I13).
+//!
+//! Knows fences by what disks report of them, and losses by the commands that came back.
+
+use std::collections::BTreeMap;
+
+use clock::{Duration, Instant};
+use multipath::PathId;
+use scsi_multipath::{FencePolicy, Report};
+
+#[derive(Debug, Default)]
+pub(crate) struct FenceCheck {
+    /// Paths of disks that lost writes, since when, and no fence was opened yet.
+    unfenced: BTreeMap<PathId, Instant>,
+    open: BTreeMap<PathId, Instant>,
+    policy: Option<FencePolicy>,
+    operator_waives: bool,
+    pub(crate) proved: u64,
+    pub(crate) waived: u64,
+    /// The longest time that a fence took.
+    pub(crate) longest: Duration,
+}
+
+impl FenceCheck {
+    /// None if no fences are to be seen.
+    pub(crate) fn new(policy: Option<FencePolicy>) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    fn are_expected(&self) -> bool {
+        self.policy.is_some_and(|policy| policy != FencePolicy::Unsafe)
+    }
+
+    /// A write that was sent came back without an answer.
+    pub(crate) fn lost(&mut self, now: Instant, path: PathId) {
+        if !self.open.contains_key(&path) {
+            self.unfenced.entry(path).or_insert(now);
+        }
+    }
+
+    pub(crate) fn reported(&mut self, now: Instant, report: &Report) -> Result<(), String> {
+        match report {
+            Report::FenceOpened { path } => {
+                self.unfenced.remove(path);
+                self.open.insert(*path, now);
+                Ok(())
+            }
+            Report::FenceProved { path, .. } => {
+                self.proved += 1;
+                self.closed(now, *path, "proved")
+            }
+            Report::FenceWaived { path, .. } => {
+                self.waived += 1;
+                if matches!(self.policy, Some(FencePolicy::Strict)) && !self.operator_waives {
+                    return Err(format!("the fence of {path} was waived without an operator's word"));
+                }
+                self.closed(now, *path, "waived")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn closed(&mut self, now: Instant, path: PathId, how: &str) -> Result<(), String> {
+        match self.open.remove(&path) {
+            Some(since) => {
+                self.longest = self.longest.max(now.since(since));
+                Ok(())
+            }
+            None => Err(format!("a fence of {path} was {how} that was never opened")),
+        }
+    }
+
+    pub(crate) fn are_closed(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// An operator says so.
+    pub(crate) fn waived_by_operator(&mut self) {
+        self.operator_waives = true;
+    }
+
+    /// Disks are made anew.
+    pub(crate) fn forget(&mut self) {
+        self.unfenced.clear();
+        self.open.clear();
+    }
+
+    /// When everything is over.
+    pub(crate) fn judge(&self) -> Result<(), String> {
+        if !self.are_expected() {
+            return Ok(());
+        }
+        if let Some((path, since)) = self.unfenced.first_key_value() {
+            let millis = since.as_nanos() / 1_000_000;
+            return Err(format!("{path} lost writes at {millis} ms, and no fence was opened"));
+        }
+        match self.open.first_key_value() {
+            Some((path, _)) => Err(format!("the fence of {path} is still open")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: PathId = PathId(3);
+
+    fn check() -> FenceCheck {
+        FenceCheck::new(Some(FencePolicy::Strict))
+    }
+
+    #[test]
+    fn a_loss_without_a_fence_and_a_fence_without_an_end_are_both_found() {
+        let (mut check, now) = (check(), Instant::START);
+        check.lost(now, PATH);
+        assert!(check.judge().unwrap_err().contains("no fence was opened"));
+        check.reported(now, &Report::FenceOpened { path: PATH }).unwrap();
+        assert!(check.judge().unwrap_err().contains("still open"));
+        let proof = scsi_multipath::Proof::Reinstated;
+        let proved = Report::FenceProved { path: PATH, proof, after: Duration::ZERO };
+        check.reported(now, &proved).unwrap();
+        assert_eq!(check.judge(), Ok(()));
+        assert!(check.reported(now, &proved).is_err());
+    }
+}
