@@ -6,6 +6,7 @@ mod kill;
 mod pause;
 mod real_targets;
 mod tidy;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -19,7 +20,8 @@ usage: cargo run -p xtask -- COMMAND
   real-targets [FILTER]    drive the built smpath against tgtd, libiscsi, QEMU, libnbd and fio (--list names the cases)
   kill [OPTIONS]           kill and restart smpath run under a verifying client (--rounds N, --seed S, --target tgt|array)
   pause [OPTIONS]          how long I/O rests when a path is lost (--rounds N, --target tgt|array)
-  bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)";
+  bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)
+  vm build|run|lio         a guest with a kernel of its own; LIO and a stuck write in it";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +42,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         }
         Some("kill") => kill::command(&arguments[1..]),
         Some("pause") => pause::command(&arguments[1..]),
+        Some("vm") => vm::command(&arguments[1..]),
         Some("real-targets") => real_targets::command(&arguments[1..]),
         _ => {
             eprintln!("{USAGE}");

@@ -15,18 +15,17 @@
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "an example is its own driver")]
 
-use std::collections::VecDeque;
-use std::error::Error;
-use std::io::{IoSlice, Read as _, Write as _};
-use std::net::TcpStream;
+mod driver;
 
-use block::Buffer;
-use clock::{Duration, Instant};
+use std::error::Error;
+use std::io::Read as _;
+
+use driver::Driver;
 use iscsi::chap::{Challenge, Credentials, Secret};
-use iscsi::initiator::{Action, Chap, Event, Kind, Mutual, Options, Scope, Session};
+use iscsi::initiator::{Action, Chap, Event, Kind, Mutual, Options, Scope};
 use iscsi::negotiation::DigestPolicy;
 use iscsi::pdu::{Isid, LogoutReason};
-use scsi::{CdbBytes, Command, CommandId, Ending, Lun, Reply, Status, TaskAttribute, Transfer};
+use scsi::{Lun, Reply, Status, Transfer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,8 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A random ISID (RFC 7143, 11.12.5: T = 10b) would come from the driver; a probe may use a fixed one.
     let isid = Isid([0x80, 0x12, 0x34, 0x56, 0, 1]);
     let Some((target, flags)) = rest.split_first() else {
-        let mut probe = Probe::connect(address, Options::new(initiator, isid, Kind::Discovery))?;
-        return probe.discover();
+        return discover(log_in(address, Options::new(initiator, isid, Kind::Discovery))?);
     };
     let mut options = Options::new(initiator, isid, Kind::Normal { target_name: target.parse()? });
     let (mut lun, mut overwrite) = (1, 0);
@@ -49,9 +47,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             (key, value) => set(&mut options, key, value)?,
         }
     }
-    let mut probe = Probe::connect(address, options)?;
-    probe.lun = Lun([0, lun, 0, 0, 0, 0, 0, 0]);
-    probe.look(overwrite)
+    let mut driver = log_in(address, options)?;
+    driver.lun = Lun([0, lun, 0, 0, 0, 0, 0, 0]);
+    look(driver, overwrite)
+}
+
+fn log_in(address: &str, options: Options) -> Result<Driver, Box<dyn Error>> {
+    let (driver, logged_in) = Driver::log_in(address, options)?;
+    println!("logged in: {logged_in:#?}");
+    Ok(driver)
 }
 
 fn set(options: &mut Options, key: &str, value: &str) -> Result<(), Box<dyn Error>> {
@@ -87,141 +91,65 @@ fn credentials(value: &str) -> Result<Credentials, Box<dyn Error>> {
     Ok(Credentials { name: name.to_owned(), secret: Secret::new(secret.as_bytes())? })
 }
 
-/// A driver that does one thing after the other.
-struct Probe {
-    session: Session<()>,
-    socket: TcpStream,
-    started: std::time::Instant,
-    actions: VecDeque<Action<()>>,
-    lun: Lun,
+fn discover(mut driver: Driver) -> Result<(), Box<dyn Error>> {
+    driver.handle(Event::SendTargets(Scope::All));
+    if let Action::Discovered(targets) = driver.next_action()? {
+        println!("{targets:#?}");
+    }
+    log_out(&mut driver)
 }
 
-impl Probe {
-    fn connect(address: &str, options: Options) -> Result<Self, Box<dyn Error>> {
-        let socket = TcpStream::connect(address)?;
-        socket.set_nodelay(true)?;
-        let session = Session::new(options)?;
-        let (actions, started) = (VecDeque::new(), std::time::Instant::now());
-        let mut probe = Self { session, socket, started, actions, lun: Lun::default() };
-        probe.handle(Event::Connected);
-        match probe.next_action()? {
-            Action::LoggedIn(logged_in) => println!("logged in: {logged_in:#?}"),
-            other => return Err(format!("{other:?}").into()),
-        }
-        Ok(probe)
-    }
-
-    fn discover(&mut self) -> Result<(), Box<dyn Error>> {
-        self.handle(Event::SendTargets(Scope::All));
-        if let Action::Discovered(targets) = self.next_action()? {
-            println!("{targets:#?}");
-        }
-        self.log_out()
-    }
-
-    fn look(&mut self, overwrite: u32) -> Result<(), Box<dyn Error>> {
-        // The unit attention of a fresh nexus.
-        while self.read(&[0; 6], 0)?.0.status == Status::CheckCondition {}
-        let (_, inquiry) = self.read(&[0x12, 0, 0, 0, 96, 0], 96)?;
-        println!("INQUIRY: {}", inquiry[8..36].escape_ascii());
-        let (_, capacity) = self.read(&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 32)?;
-        let block_size = u32::from_be_bytes(capacity[8..12].try_into()?);
-        println!("READ CAPACITY: {:02x?}", &capacity[..12]);
-        let (reply, data) = self.transfer(0x88, block_size, vec![0; 8 * block_size as usize])?;
-        println!("READ of 8 blocks: {reply:?}, {:02x?} ...", &data[..16]);
-        if overwrite > 0 {
-            let length = overwrite / block_size * block_size;
-            let pattern = |i: u32| i.wrapping_mul(0x9e37_79b1).to_le_bytes();
-            let written: Vec<u8> = (0..length / 4).flat_map(pattern).collect();
-            let (reply, _) = self.transfer(0x8a, block_size, written.clone())?;
-            println!("WRITE of {length} bytes: {reply:?}");
-            let (reply, read) = self.transfer(0x88, block_size, vec![0; length as usize])?;
-            println!("READ back: {reply:?}, the same: {}", read == written);
-            if read != written {
-                let wrong = read.iter().zip(&written).position(|(read, written)| read != written);
-                return Err(format!("the disk does not hold what was written; first at {wrong:?}").into());
-            }
-        }
-        self.log_out()
-    }
-
-    fn log_out(&mut self) -> Result<(), Box<dyn Error>> {
-        self.handle(Event::Logout(LogoutReason::CloseSession));
-        while !matches!(self.next_action()?, Action::Disconnect(_)) {}
-        Ok(())
-    }
-
-    fn read(&mut self, cdb: &[u8], length: u32) -> Result<(Reply, Vec<u8>), Box<dyn Error>> {
-        let transfer = if length == 0 { Transfer::None } else { Transfer::FromDevice { offset: 0, length } };
-        self.run(cdb, transfer, vec![0; length as usize])
-    }
-
-    /// READ(16) or WRITE(16) of the first blocks.
-    fn transfer(
-        &mut self,
-        operation: u8,
-        block_size: u32,
-        data: Vec<u8>,
-    ) -> Result<(Reply, Vec<u8>), Box<dyn Error>> {
-        let length = u32::try_from(data.len())?;
-        let mut cdb = [0; 16];
-        cdb[0] = operation;
-        cdb[10..14].copy_from_slice(&(length / block_size).to_be_bytes());
-        let transfer = match operation {
-            0x88 => Transfer::FromDevice { offset: 0, length },
-            _ => Transfer::ToDevice { offset: 0, length },
-        };
-        self.run(&cdb, transfer, data)
-    }
-
-    fn run(
-        &mut self,
-        cdb: &[u8],
-        transfer: Transfer,
-        data: Vec<u8>,
-    ) -> Result<(Reply, Vec<u8>), Box<dyn Error>> {
-        let command = Command {
-            id: CommandId(1),
-            cdb: CdbBytes::new(cdb),
-            attribute: TaskAttribute::Simple,
-            transfer,
-            buffer: Buffer::from(data),
-            context: (),
-        };
-        self.handle(Event::Command { lun: self.lun, command });
-        match self.next_action()? {
-            Action::Ended { command, ending: Ending::Reply(reply) } => Ok((reply, command.buffer.to_vec())),
-            other => Err(format!("{other:?}").into()),
+fn look(mut driver: Driver, overwrite: u32) -> Result<(), Box<dyn Error>> {
+    // The unit attention of a fresh nexus.
+    while read(&mut driver, &[0; 6], 0)?.0.status == Status::CheckCondition {}
+    let (_, inquiry) = read(&mut driver, &[0x12, 0, 0, 0, 96, 0], 96)?;
+    println!("INQUIRY: {}", inquiry[8..36].escape_ascii());
+    let (_, capacity) = read(&mut driver, &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 32)?;
+    let block_size = u32::from_be_bytes(capacity[8..12].try_into()?);
+    println!("READ CAPACITY: {:02x?}", &capacity[..12]);
+    let (reply, data) = transfer(&mut driver, 0x88, block_size, vec![0; 8 * block_size as usize])?;
+    println!("READ of 8 blocks: {reply:?}, {:02x?} ...", &data[..16]);
+    if overwrite > 0 {
+        let length = overwrite / block_size * block_size;
+        let pattern = |i: u32| i.wrapping_mul(0x9e37_79b1).to_le_bytes();
+        let written: Vec<u8> = (0..length / 4).flat_map(pattern).collect();
+        let (reply, _) = transfer(&mut driver, 0x8a, block_size, written.clone())?;
+        println!("WRITE of {length} bytes: {reply:?}");
+        let (reply, read) = transfer(&mut driver, 0x88, block_size, vec![0; length as usize])?;
+        println!("READ back: {reply:?}, the same: {}", read == written);
+        if read != written {
+            let wrong = read.iter().zip(&written).position(|(read, written)| read != written);
+            return Err(format!("the disk does not hold what was written; first at {wrong:?}").into());
         }
     }
+    log_out(&mut driver)
+}
 
-    fn handle(&mut self, event: Event<()>) {
-        let now = Instant::START + Duration::from(self.started.elapsed());
-        self.session.handle(now, event);
-        self.actions.extend(core::iter::from_fn(|| self.session.poll_action()));
-    }
+fn log_out(driver: &mut Driver) -> Result<(), Box<dyn Error>> {
+    driver.handle(Event::Logout(LogoutReason::CloseSession));
+    while !matches!(driver.next_action()?, Action::Disconnect(_)) {}
+    Ok(())
+}
 
-    /// Sends and receives until there is something to say.
-    fn next_action(&mut self) -> Result<Action<()>, Box<dyn Error>> {
-        loop {
-            if let Some(action) = self.actions.pop_front() {
-                return Ok(action);
-            }
-            let mut slices = [IoSlice::new(&[]); 64];
-            let used = self.session.transmit(&mut slices);
-            if used > 0 {
-                let sent = self.socket.write_vectored(&slices[..used])?;
-                self.handle(Event::Sent(sent));
-                continue;
-            }
-            let timeout = Duration::from_millis(10).into();
-            self.socket.set_read_timeout(Some(timeout))?;
-            match self.socket.read_vectored(&mut self.session.receive_into()) {
-                Ok(0) => self.handle(Event::Closed),
-                Ok(count) => self.handle(Event::Received(count)),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => self.handle(Event::Timeout),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
+fn read(driver: &mut Driver, cdb: &[u8], length: u32) -> Result<(Reply, Vec<u8>), Box<dyn Error>> {
+    let transfer = if length == 0 { Transfer::None } else { Transfer::FromDevice { offset: 0, length } };
+    driver.run(cdb, transfer, vec![0; length as usize])
+}
+
+/// READ(16) or WRITE(16) of the first blocks.
+fn transfer(
+    driver: &mut Driver,
+    operation: u8,
+    block_size: u32,
+    data: Vec<u8>,
+) -> Result<(Reply, Vec<u8>), Box<dyn Error>> {
+    let length = u32::try_from(data.len())?;
+    let mut cdb = [0; 16];
+    cdb[0] = operation;
+    cdb[10..14].copy_from_slice(&(length / block_size).to_be_bytes());
+    let transfer = match operation {
+        0x88 => Transfer::FromDevice { offset: 0, length },
+        _ => Transfer::ToDevice { offset: 0, length },
+    };
+    driver.run(&cdb, transfer, data)
 }
