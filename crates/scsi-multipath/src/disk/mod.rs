@@ -13,6 +13,7 @@ mod paths;
 mod plan;
 mod probe;
 mod report;
+mod resets;
 mod work;
 
 use alloc::collections::VecDeque;
@@ -214,6 +215,8 @@ impl Disk {
             Event::PathFound { path, node, target, unit } => self.path_found(now, path, node, target, unit),
             Event::Fenced { path, proof } => self.fenced(now, path, proof),
             Event::Managed { path, function, outcome } => self.managed(now, path, function, outcome),
+            Event::ResetSent => {}
+            Event::ResetEnded => self.reset_ended(now),
             Event::Inherited { path, target } => self.inherit(now, path, target),
             Event::Waive => self.waive(now),
             Event::Doubt { path } => {
