@@ -45,11 +45,16 @@ const SILENCE_BUDGET: Duration = Duration::from_millis(DETECTION_MS + 100);
 struct Options {
     rounds: usize,
     targets: Vec<Kind>,
+    losses: Vec<Loss>,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options = Self { rounds: 10, targets: vec![Kind::Tgt, Kind::Array] };
+        let mut options = Self {
+            rounds: 10,
+            targets: vec![Kind::Tgt, Kind::Array],
+            losses: vec![Loss::Reset, Loss::Silence],
+        };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let value = rest.next().with_context(|| format!("{argument} needs a value"))?;
@@ -57,7 +62,11 @@ impl Options {
                 "--rounds" => options.rounds = value.parse().context("--rounds is a whole number")?,
                 "--target" if value == "tgt" => options.targets = vec![Kind::Tgt],
                 "--target" if value == "array" => options.targets = vec![Kind::Array],
-                _ => bail!("pause takes --rounds N, --target tgt|array; not {argument} {value}"),
+                "--loss" if value == "reset" => options.losses = vec![Loss::Reset],
+                "--loss" if value == "silence" => options.losses = vec![Loss::Silence],
+                _ => bail!(
+                    "pause takes --rounds N, --target tgt|array, --loss reset|silence; not {argument} {value}"
+                ),
             }
         }
         ensure!(options.rounds >= 1, "at least one round");
@@ -126,8 +135,8 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
     println!("|---|---|---|---|---|---|---|");
     let mut within_budget = true;
     for target in options.targets {
-        for loss in [Loss::Reset, Loss::Silence] {
-            within_budget &= measure(target, loss, options.rounds)?;
+        for loss in &options.losses {
+            within_budget &= measure(target, *loss, options.rounds)?;
         }
     }
     Ok(if within_budget { ExitCode::SUCCESS } else { ExitCode::FAILURE })
