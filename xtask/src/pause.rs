@@ -29,6 +29,8 @@ const REST_MAX: Duration = Duration::from_secs(90);
 const MEBIBYTES: u64 = 1024;
 /// After a longer rest it is told what the program said: no fence of a target that answers takes so long.
 const LONG_REST: Duration = Duration::from_secs(10);
+/// Whoever asks the program for its log, with the time of each event, is shown it.
+const LOG: &str = "SMPATH_LOG";
 /// Before each loss, so that queues are full and the machine is warm; what rests there are is the baseline.
 const WARM_UP: Duration = Duration::from_millis(700);
 /// So long both streams must have gone on again before the round is over.
@@ -117,6 +119,10 @@ impl Rests {
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
+    fn last(&self) -> Duration {
+        self.0.last().copied().unwrap_or_default()
+    }
+
     fn longest(&self) -> Duration {
         self.0.iter().copied().max().unwrap_or_default()
     }
@@ -171,11 +177,15 @@ fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
         for (rests, stream) in after.iter_mut().zip(&streams) {
             rests.0.push(stream.take_longest_rest());
         }
-        if let Some(rest) = after[1].0.last().filter(|rest| **rest > LONG_REST) {
-            eprintln!("a rest of {rest:.1?}; smpath run said:\n{}", disk.log());
+        eprintln!("    {:.1?} apart, {:.1?} overlapping", after[0].last(), after[1].last());
+        if after[1].last() > LONG_REST {
+            eprintln!("a long rest; smpath run said:\n{}", disk.log());
         }
         link.restore();
         wait_until_usable(&disk, links.len())?;
+    }
+    if std::env::var_os(LOG).is_some() {
+        eprintln!("smpath run said:\n{}", disk.log());
     }
     for (stream, (before, after)) in streams.iter().zip(before.iter().zip(&after)) {
         let budget = match stream.kind() {
