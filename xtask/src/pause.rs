@@ -29,6 +29,8 @@ const REST_MAX: Duration = Duration::from_secs(90);
 const MEBIBYTES: u64 = 1024;
 /// After a longer rest it is told what the program said: no fence of a target that answers takes so long.
 const LONG_REST: Duration = Duration::from_secs(10);
+/// Whoever asks the program for its log, with the time of each event, is shown it.
+const LOG: &str = "SMPATH_LOG";
 /// Before each loss, so that queues are full and the machine is warm; what rests there are is the baseline.
 const WARM_UP: Duration = Duration::from_millis(700);
 /// So long both streams must have gone on again before the round is over.
@@ -45,11 +47,16 @@ const SILENCE_BUDGET: Duration = Duration::from_millis(DETECTION_MS + 100);
 struct Options {
     rounds: usize,
     targets: Vec<Kind>,
+    losses: Vec<Loss>,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options = Self { rounds: 10, targets: vec![Kind::Tgt, Kind::Array] };
+        let mut options = Self {
+            rounds: 10,
+            targets: vec![Kind::Tgt, Kind::Array],
+            losses: vec![Loss::Reset, Loss::Silence],
+        };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let value = rest.next().with_context(|| format!("{argument} needs a value"))?;
@@ -57,7 +64,11 @@ impl Options {
                 "--rounds" => options.rounds = value.parse().context("--rounds is a whole number")?,
                 "--target" if value == "tgt" => options.targets = vec![Kind::Tgt],
                 "--target" if value == "array" => options.targets = vec![Kind::Array],
-                _ => bail!("pause takes --rounds N, --target tgt|array; not {argument} {value}"),
+                "--loss" if value == "reset" => options.losses = vec![Loss::Reset],
+                "--loss" if value == "silence" => options.losses = vec![Loss::Silence],
+                _ => bail!(
+                    "pause takes --rounds N, --target tgt|array, --loss reset|silence; not {argument} {value}"
+                ),
             }
         }
         ensure!(options.rounds >= 1, "at least one round");
@@ -108,6 +119,10 @@ impl Rests {
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
+    fn last(&self) -> Duration {
+        self.0.last().copied().unwrap_or_default()
+    }
+
     fn longest(&self) -> Duration {
         self.0.iter().copied().max().unwrap_or_default()
     }
@@ -126,8 +141,8 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
     println!("|---|---|---|---|---|---|---|");
     let mut within_budget = true;
     for target in options.targets {
-        for loss in [Loss::Reset, Loss::Silence] {
-            within_budget &= measure(target, loss, options.rounds)?;
+        for loss in &options.losses {
+            within_budget &= measure(target, *loss, options.rounds)?;
         }
     }
     Ok(if within_budget { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -162,11 +177,15 @@ fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
         for (rests, stream) in after.iter_mut().zip(&streams) {
             rests.0.push(stream.take_longest_rest());
         }
-        if let Some(rest) = after[1].0.last().filter(|rest| **rest > LONG_REST) {
-            eprintln!("a rest of {rest:.1?}; smpath run said:\n{}", disk.log());
+        eprintln!("    {:.1?} apart, {:.1?} overlapping", after[0].last(), after[1].last());
+        if after[1].last() > LONG_REST {
+            eprintln!("a long rest; smpath run said:\n{}", disk.log());
         }
         link.restore();
         wait_until_usable(&disk, links.len())?;
+    }
+    if std::env::var_os(LOG).is_some() {
+        eprintln!("smpath run said:\n{}", disk.log());
     }
     for (stream, (before, after)) in streams.iter().zip(before.iter().zip(&after)) {
         let budget = match stream.kind() {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use clock::{Duration, Instant};
 use iscsi::chap::Challenge;
-use iscsi::initiator::{self, LoginError, Session, TaskManagementEnding};
+use iscsi::initiator::{self, LoginError, Session};
 use multipath::PathId;
 use scsi::{Ending, Lun};
 use scsi_multipath::{Command, Context, Issuer, SurveyEvent, TargetId};
@@ -18,7 +18,7 @@ use crate::event::{Action, Loss, NexusIndex, NoticeKind, Parting, Severity, Trac
 use crate::fence::{FENCE_CONNECT_LIMIT, FENCE_LOGIN_LIMIT};
 use crate::host::{Host, Life};
 use crate::login::{login_advice, session_options};
-use crate::nexus::{Link, Nexus, Phase, Purpose, Stage, TaskPurpose};
+use crate::nexus::{Link, Nexus, Phase, Purpose, Stage};
 use crate::route::Way;
 
 /// A TCP connection that does not stand by then is given up: a SYN and its first two repetitions.
@@ -210,6 +210,7 @@ impl Host {
                 if let Stage::Survey { survey, .. } = &mut link.stage {
                     survey.handle(now, SurveyEvent::Timeout);
                 }
+                let asks = link.tasks.deadline().is_some_and(|at| at <= now);
                 self.touched.add(Source::Nexus(index));
                 let pays = nexus.fence_at.is_some_and(|at| at <= now);
                 if nexus.survey_at.is_some_and(|at| at <= now) {
@@ -217,6 +218,9 @@ impl Host {
                 }
                 if pays {
                     self.pay_again(index);
+                }
+                if asks {
+                    self.ask_again(index);
                 }
             }
             Phase::Ended => {}
@@ -410,6 +414,9 @@ impl Host {
         if matches!(phase, Phase::Connecting { .. } | Phase::Open(_)) {
             self.disconnect(index, how);
         }
+        if let Phase::Open(link) = phase {
+            self.tasks_lost(index, link.tasks);
+        }
         self.timers.forget(Source::Nexus(index));
     }
 
@@ -460,7 +467,7 @@ impl Host {
         self.lose_paths(index);
         // Before another connection can take its place.
         self.disconnect(index, Parting::Reset);
-        self.give_back(link);
+        self.give_back(index, link);
         if logging_out && is_on_detour {
             self.turn_back(index);
         } else if logging_out {
@@ -475,7 +482,7 @@ impl Host {
     }
 
     /// What the session of a lost connection holds goes back to where it came from.
-    fn give_back(&mut self, mut link: Box<Link>) {
+    fn give_back(&mut self, index: u32, mut link: Box<Link>) {
         link.session.handle(self.now, initiator::Event::Closed);
         while let Some(action) = link.session.poll_action() {
             if let initiator::Action::Ended { command, ending } = action
@@ -484,11 +491,7 @@ impl Host {
                 self.command_ended(command, ending);
             }
         }
-        for purpose in link.tasks.lost() {
-            if let TaskPurpose::Disk(path, function) = purpose {
-                self.managed(path, function, TaskManagementEnding::Lost);
-            }
-        }
+        self.tasks_lost(index, link.tasks);
     }
 
     fn lose_paths(&mut self, index: u32) {

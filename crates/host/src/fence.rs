@@ -20,8 +20,9 @@ use crate::debt::Debt;
 use crate::disks::Claim;
 use crate::event::{Loss, Parting, Trace};
 use crate::host::{Host, Life};
-use crate::nexus::{Nexus, Phase, Reset, Scope, Sightings, Stage, TaskPurpose};
+use crate::nexus::{Nexus, Phase, Reset, Scope, Sightings, Stage};
 use crate::route::{Leg, Route, Sibling, Way};
+use crate::tasks::TaskPurpose;
 
 /// A login that is to reinstate a nexus may take so long, whatever is configured: a target may answer it only when
 /// the last command of the old session has ended, and a login that is given up before its answer is no proof any
@@ -78,18 +79,15 @@ impl Host {
 
     /// A disk wants a task management function sent on a path.
     pub(crate) fn manage(&mut self, disk: u32, path: PathId, function: Function) {
-        let now = self.now;
         let session = self.paths.get(&path).map(|found| (found.nexus, found.lun, found.session));
         if let Some((index, lun, session)) = session {
-            let nexus = &mut self.nexuses[index as usize];
-            let is_its_own = nexus.is_logged_in() && !nexus.is_on_detour() && nexus.logins == session;
-            if let Some(link) = nexus.link_mut().filter(|_| is_its_own) {
+            let nexus = &self.nexuses[index as usize];
+            if nexus.is_logged_in() && !nexus.is_on_detour() && nexus.logins == session {
                 let wanted = match function {
                     Function::AbortTaskSet => TaskManagement::AbortTaskSet(lun),
                     Function::LogicalUnitReset => TaskManagement::LogicalUnitReset(lun),
                 };
-                link.manage(now, TaskPurpose::Disk(path, function), wanted);
-                return self.touched.add(Source::Nexus(index));
+                return self.ask_for(index, TaskPurpose::Disk(path, function), wanted);
             }
         }
         self.tell_disk(disk, Event::Managed { path, function, outcome: Managed::Lost });
@@ -102,17 +100,6 @@ impl Host {
         if let Some(session) = self.nexuses[index as usize].session_mut() {
             session.handle(now, iscsi::initiator::Event::Withdraw(lun));
             self.touched.add(Source::Nexus(index));
-        }
-    }
-
-    /// A task management function has ended.
-    pub(crate) fn task_ended(&mut self, index: u32, id: u64, ending: TaskManagementEnding) {
-        let now = self.now;
-        let Some(link) = self.nexuses[index as usize].link_mut() else { return };
-        match link.end_task(now, id) {
-            Some(TaskPurpose::Disk(path, function)) => self.managed(path, function, ending),
-            Some(TaskPurpose::Fence(lun)) => self.reset_ended(index, lun, ending),
-            Some(TaskPurpose::Sweep) | None => {}
         }
     }
 
@@ -141,21 +128,19 @@ impl Host {
 
     /// Resets the logical units that are owed and were not reset on this session.
     fn pay(&mut self, index: u32) {
-        let now = self.now;
         let nexus = &mut self.nexuses[index as usize];
         nexus.fence_at = None;
         let owed: BTreeSet<Lun> = nexus.payable().map(|debt| debt.lun).collect();
-        let Some(link) = nexus.link_mut() else { return };
         for lun in owed {
+            let Some(link) = self.nexuses[index as usize].link_mut() else { return };
             if let Entry::Vacant(reset) = link.resets.entry(lun) {
                 reset.insert(Reset::Asked);
-                link.manage(now, TaskPurpose::Fence(lun), TaskManagement::LogicalUnitReset(lun));
+                self.ask_for(index, TaskPurpose::Fence(lun), TaskManagement::LogicalUnitReset(lun));
             }
         }
-        self.touched.add(Source::Nexus(index));
     }
 
-    fn reset_ended(&mut self, index: u32, lun: Lun, ending: TaskManagementEnding) {
+    pub(crate) fn reset_ended(&mut self, index: u32, lun: Lun, ending: TaskManagementEnding) {
         let now = self.now;
         let nexus = &mut self.nexuses[index as usize];
         let Some(link) = nexus.link_mut() else { return };
@@ -177,15 +162,14 @@ impl Host {
     /// A reset has ended the commands of every nexus, and unless TAS is set nobody says so (SAM, command termination
     /// by another I_T nexus). Disks see to theirs; a survey would wait for its questions until they time out.
     fn sweep_surveys(&mut self, index: u32, lun: Lun) {
-        let now = self.now;
         let target = self.nexuses[index as usize].target;
-        for (other, nexus) in (0..).zip(&mut self.nexuses) {
-            let is_elsewhere = other != index && nexus.target == target;
-            let Some(link) = nexus.link_mut().filter(|_| is_elsewhere) else { continue };
-            if matches!(link.stage, Stage::Survey { .. }) {
-                link.manage(now, TaskPurpose::Sweep, TaskManagement::AbortTaskSet(lun));
-                self.touched.add(Source::Nexus(other));
-            }
+        let is_surveyed = |nexus: &Nexus| matches!(&nexus.phase, Phase::Open(link) if matches!(link.stage, Stage::Survey { .. }));
+        let elsewhere =
+            (0..).zip(&self.nexuses).filter(|(other, nexus)| *other != index && nexus.target == target);
+        let surveyed: Vec<u32> =
+            elsewhere.filter(|(_, nexus)| is_surveyed(nexus)).map(|(other, _)| other).collect();
+        for other in surveyed {
+            self.ask_for(other, TaskPurpose::Sweep, TaskManagement::AbortTaskSet(lun));
         }
     }
 

@@ -21,6 +21,7 @@ mod nexus;
 mod route;
 pub mod state;
 mod survey;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;

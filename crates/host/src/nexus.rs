@@ -1,19 +1,20 @@
 //! One nexus: who it is with, how far its session has come, and what is behind it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use clock::{Duration, Instant};
-use iscsi::initiator::{self, Session, TASK_MANAGEMENT_MAX, TaskManagement};
+use iscsi::initiator::Session;
 use multipath::PathId;
 use scsi::Lun;
-use scsi_multipath::{Context, Function, Survey, TargetId};
+use scsi_multipath::{Context, Survey, TargetId};
 
 use crate::backoff::Backoff;
 use crate::debt::Debt;
 use crate::event::Loss;
 use crate::memory::Recorded;
 use crate::route::{Route, Way};
+use crate::tasks::Tasks;
 
 /// What a nexus is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,38 +109,12 @@ pub(crate) struct Link {
     pub(crate) tasks: Tasks,
 }
 
-/// The task management functions of a session.
-#[derive(Debug, Default)]
-pub(crate) struct Tasks {
-    out: Vec<Task>,
-    /// Those that wait until there is room for them.
-    waiting: VecDeque<(TaskPurpose, TaskManagement)>,
-    next_id: u64,
-}
-
 /// How far the reset of a logical unit has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reset {
     Asked,
     /// Done; the identity there is still to be seen.
     Done,
-}
-
-/// A task management function that is out, and whom its answer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Task {
-    id: u64,
-    purpose: TaskPurpose,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TaskPurpose {
-    /// To pay a debt.
-    Fence(Lun),
-    /// So that nobody waits for commands that a reset has ended.
-    Sweep,
-    /// A disk wants it.
-    Disk(PathId, Function),
 }
 
 #[derive(Debug)]
@@ -188,43 +163,7 @@ impl Link {
             tasks: Tasks::default(),
         }
     }
-
-    /// Sends a task management function, now or as soon as there is room for it.
-    pub(crate) fn manage(&mut self, now: Instant, purpose: TaskPurpose, function: TaskManagement) {
-        self.tasks.waiting.push_back((purpose, function));
-        self.send_tasks(now);
-    }
-
-    /// Whom the answer to a function is for; with it there is room for another one.
-    pub(crate) fn end_task(&mut self, now: Instant, id: u64) -> Option<TaskPurpose> {
-        let place = self.tasks.out.iter().position(|task| task.id == id)?;
-        let task = self.tasks.out.swap_remove(place);
-        self.send_tasks(now);
-        Some(task.purpose)
-    }
-
-    fn send_tasks(&mut self, now: Instant) {
-        while self.tasks.out.len() < TASKS_MAX
-            && let Some((purpose, function)) = self.tasks.waiting.pop_front()
-        {
-            self.tasks.next_id += 1;
-            let id = self.tasks.next_id;
-            self.tasks.out.push(Task { id, purpose });
-            self.session.handle(now, initiator::Event::TaskManagement { id, function });
-        }
-    }
 }
-
-impl Tasks {
-    /// Whom nobody answers any more: the session is over.
-    pub(crate) fn lost(self) -> impl Iterator<Item = TaskPurpose> {
-        let out = self.out.into_iter().map(|task| task.purpose);
-        out.chain(self.waiting.into_iter().map(|(purpose, _)| purpose))
-    }
-}
-
-/// Functions of ours that are out at once on one session. The rest of what it takes is left to its own ABORT TASKs.
-const TASKS_MAX: usize = TASK_MANAGEMENT_MAX / 2;
 
 impl Nexus {
     /// As people read it: `iqn.… at 10.0.0.1:3260`.
@@ -338,7 +277,8 @@ impl Nexus {
                     Stage::Survey { survey, .. } => survey.poll_timeout(),
                     _ => None,
                 };
-                [link.session.poll_timeout(), survey, self.survey_at, self.fence_at]
+                let tasks = link.tasks.deadline();
+                [link.session.poll_timeout(), survey, tasks, self.survey_at, self.fence_at]
                     .into_iter()
                     .flatten()
                     .min()

@@ -7,6 +7,7 @@ mod disk;
 mod failover;
 mod ghosts;
 mod initiators;
+mod resets;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -98,6 +99,7 @@ fn cases() -> Vec<Case> {
     let mut cases = initiators::cases();
     cases.extend(disk::cases());
     cases.extend(failover::cases());
+    cases.extend(resets::cases());
     cases.extend(ghosts::cases());
     cases.extend(conformance::cases());
     cases.extend(bad_input::cases());

@@ -214,3 +214,78 @@ fn functions_go_out_on_the_session_of_their_path_and_on_no_other() {
     rig.advance(seconds(1));
     assert!(!rig.seen.iter().any(|seen| matches!(seen, Seen::Reset { .. })), "{:?}", rig.seen);
 }
+
+#[test]
+fn resets_of_one_logical_unit_for_two_nexuses_do_not_meet_at_the_target() {
+    let mut rig = Rig::new(2);
+    rig.function_time = Duration::from_millis(100);
+    let (one, other) = (rig.path(0, 0), rig.path(1, 0));
+    rig.cut(0);
+    rig.cut(1);
+    rig.fence(one);
+    rig.fence(other);
+    rig.advance(seconds(1));
+    assert_eq!(rig.fenced(), [(one, Proof::Reinstated), (other, Proof::Reinstated)]);
+}
+
+#[test]
+fn a_sweep_does_not_meet_the_reset_that_still_drains() {
+    let mut rig = Rig::new(2);
+    rig.function_time = Duration::from_millis(100);
+    let (lost, surviving) = (rig.path(0, 0), rig.path(1, 0));
+    rig.cut(0);
+    rig.fence(lost);
+    rig.advance(Duration::from_millis(50));
+    assert_eq!(rig.seen.last(), Some(&Seen::Reset { nexus: 0, lun: 0 }));
+    // The attention of the reset has reached the surviving path, and its disk wants that swept up.
+    rig.host.manage(0, surviving, Function::AbortTaskSet);
+    rig.advance(seconds(1));
+    assert_eq!(rig.fenced(), [(lost, Proof::Reinstated)]);
+    let sweep = Seen::AbortTaskSet { nexus: 1, lun: 0 };
+    assert!(rig.seen.contains(&sweep), "it was sent when the reset was over: {:?}", rig.seen);
+}
+
+#[test]
+fn resets_of_two_logical_units_are_out_at_the_same_time() {
+    let mut rig = Rig::new(1);
+    rig.function_time = Duration::from_millis(100);
+    let paths = [rig.path(0, 0), rig.path(0, 1)];
+    rig.cut(0);
+    paths.into_iter().for_each(|path| rig.fence(path));
+    rig.advance(Duration::from_millis(120));
+    assert_eq!(rig.fenced(), paths.map(|path| (path, Proof::Reinstated)));
+}
+
+#[test]
+fn a_function_that_met_somebody_elses_is_asked_for_again() {
+    let mut rig = Rig::new(1);
+    let path = rig.path(0, 0);
+    rig.lost_functions = 1;
+    rig.cut(0);
+    rig.fence(path);
+    rig.advance(seconds(4));
+    assert_eq!(rig.fenced(), []);
+    rig.advance(seconds(2));
+    assert_eq!(rig.fenced(), [(path, Proof::Reinstated)]);
+    let logins = rig.host.nexus(crate::NexusIndex(0)).unwrap().logins;
+    rig.advance(seconds(90));
+    let now = rig.host.nexus(crate::NexusIndex(0)).unwrap().logins;
+    assert_eq!(logins, now, "nobody waits for the answer that never comes");
+}
+
+#[test]
+fn a_logical_unit_that_never_answers_holds_up_no_other_one_for_long() {
+    let mut rig = Rig::new(2);
+    rig.lost_functions = 1;
+    let (stuck, other) = (rig.path(0, 0), rig.path(1, 1));
+    rig.cut(0);
+    rig.fence(stuck);
+    rig.advance(seconds(1));
+    rig.lost_functions = 100;
+    rig.host.manage(1, other, Function::AbortTaskSet);
+    rig.advance(seconds(3));
+    let sweep = Seen::AbortTaskSet { nexus: 1, lun: 1 };
+    assert!(!rig.seen.contains(&sweep));
+    rig.advance(seconds(2));
+    assert!(rig.seen.contains(&sweep), "{:?}", rig.seen);
+}

@@ -74,6 +74,16 @@ pub(super) enum Seen {
     },
 }
 
+/// A task management function that the target has not done yet.
+struct Draining {
+    due: Instant,
+    connection: u32,
+    tag: u64,
+    function: array::Function,
+    lun: Lun,
+    referenced: Option<u64>,
+}
+
 struct Connection {
     nexus: u32,
     port: usize,
@@ -91,6 +101,12 @@ pub(super) struct Rig {
     pub(super) doors: Vec<Door>,
     /// So many resets are refused before one is done.
     pub(super) refused_resets: usize,
+    /// What the target takes for a task management function. As tgt, it answers only the last one of those that
+    /// meet: a reset of one logical unit another one's, and any function one of the same nexus or of a reset.
+    pub(super) function_time: Duration,
+    /// So many functions are never answered, because one of somebody else met them.
+    pub(super) lost_functions: usize,
+    draining: Vec<Draining>,
     /// Another logical unit is behind LUN 0 than the one that was there.
     pub(super) is_remapped: bool,
     pub(super) seen: Vec<Seen>,
@@ -176,6 +192,9 @@ impl Rig {
             host,
             doors: vec![Door::Open; ports],
             refused_resets: 0,
+            function_time: Duration::ZERO,
+            lost_functions: 0,
+            draining: Vec::new(),
             is_remapped: false,
             seen: Vec::new(),
             notices: Vec::new(),
@@ -263,7 +282,8 @@ impl Rig {
             // Whoever reads nothing from a connection does not end it either.
             let awake = self.connections.values().filter(|it| !it.is_mute);
             let sessions = awake.filter_map(|it| it.session.poll_timeout());
-            let due = sessions.chain(host).chain(self.array.poll_timeout()).min();
+            let functions = self.draining.iter().map(|function| function.due);
+            let due = sessions.chain(host).chain(functions).chain(self.array.poll_timeout()).min();
             let Some(due) = due.filter(|due| *due <= end) else {
                 self.now = end;
                 return self.settle();
@@ -277,6 +297,7 @@ impl Rig {
                     connection.session.handle(self.now, target::Event::Timeout);
                 }
             }
+            self.drain_functions();
             self.array.handle(self.now, array::Event::Timeout);
             self.settle();
         }
@@ -526,9 +547,26 @@ impl Rig {
             TaskManagement::AbortTask => array::Function::AbortTask,
             other => panic!("nobody asks for {other:?}"),
         };
-        let (nexus, referenced) = (NexusId(id), referenced.map(|tag| tag.0));
-        let event = array::Event::TaskManagement { nexus, tag: tag.0, function, lun, referenced };
-        self.array.handle(self.now, event);
+        let due = self.now + self.function_time;
+        let referenced = referenced.map(|tag| tag.0);
+        let arriving = Draining { due, connection: id, tag: tag.0, function, lun, referenced };
+        self.draining.retain(|earlier| !earlier.meets(&arriving));
+        if self.lost_functions > 0 {
+            self.lost_functions -= 1;
+            return;
+        }
+        self.draining.push(arriving);
+        self.drain_functions();
+    }
+
+    fn drain_functions(&mut self) {
+        let now = self.now;
+        for done in self.draining.extract_if(.., |function| function.due <= now).collect::<Vec<_>>() {
+            let Draining { connection, tag, function, lun, referenced, .. } = done;
+            let nexus = NexusId(connection);
+            let event = array::Event::TaskManagement { nexus, tag, function, lun, referenced };
+            self.array.handle(now, event);
+        }
     }
 
     fn drain_array(&mut self) -> bool {
@@ -559,6 +597,14 @@ impl Rig {
             }
         }
         any
+    }
+}
+
+impl Draining {
+    fn meets(&self, other: &Self) -> bool {
+        let both_reset = [self, other].iter().all(|it| it.function == array::Function::LogicalUnitReset);
+        let any_resets = [self, other].iter().any(|it| it.function == array::Function::LogicalUnitReset);
+        if both_reset { self.lun == other.lun } else { any_resets || self.connection == other.connection }
     }
 }
 

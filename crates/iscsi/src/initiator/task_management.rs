@@ -17,6 +17,8 @@ use crate::pdu::{
 pub const TASK_MANAGEMENT_MAX: usize = 64;
 /// So many of our own ABORT TASKs may be unanswered at once; more commands whose time is over wait for those.
 const ABORTS_MAX: usize = 8;
+/// So many superseded functions are remembered, in case that the target answers them yet. More are unheard of.
+const SUPERSEDED_MAX: usize = 16;
 
 /// What is asked of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,16 @@ pub(super) struct Pending {
     deadline: Instant,
 }
 
+impl Pending {
+    /// When its time is over, if anybody waits for it.
+    const fn deadline(&self) -> Option<Instant> {
+        match self.purpose {
+            Purpose::Superseded { .. } => None,
+            _ => Some(self.deadline),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
     /// The time of this command is over.
@@ -62,7 +74,10 @@ enum Purpose {
     /// The driver wants a command aborted.
     Abort { id: u64, task: InitiatorTaskTag },
     /// The driver wants something else; `lun` if it is about one logical unit.
-    Reset { id: u64, lun: Option<Lun> },
+    Reset { id: u64, function: TaskManagementFunction, lun: Option<Lun> },
+    /// The same, and the target has completed the same function since, which it was asked for later: nothing is left
+    /// for this one to do. Its answer may yet come, or never (tgt, of functions that are about one command).
+    Superseded { id: u64 },
 }
 
 impl<C> Session<C> {
@@ -91,7 +106,7 @@ impl<C> Session<C> {
             lun.unwrap_or_default(),
             InitiatorTaskTag::NONE,
             SerialNumber(0),
-            Purpose::Reset { id, lun },
+            Purpose::Reset { id, function: code, lun },
             deadline,
         );
     }
@@ -106,7 +121,7 @@ impl<C> Session<C> {
         let Some(at) = self.pending.iter().position(asked) else {
             return Err(Misbehaviour::UnknownTask { opcode: Opcode::TaskManagementResponse, tag }.into());
         };
-        let pending = self.pending.swap_remove(at);
+        let pending = self.pending.remove(at);
         let complete = response.response == TaskManagementResponseCode::Complete;
         let id = match pending.purpose {
             Purpose::Timeout(task, command) => {
@@ -119,12 +134,14 @@ impl<C> Session<C> {
                 }
                 id
             }
-            Purpose::Reset { id, lun } => {
+            Purpose::Reset { id, function, lun } => {
                 if complete {
                     self.end_affected(lun, pending.cmd_sn);
+                    self.supersede(at, function, lun);
                 }
                 id
             }
+            Purpose::Superseded { id } => id,
         };
         let response = TaskManagementEnding::Answered(response.response);
         self.actions.push_back(Action::TaskManagementEnded { id, response });
@@ -136,7 +153,7 @@ impl<C> Session<C> {
         if self.is_logging_out() {
             return None;
         }
-        let pending = self.pending.iter().map(|pending| pending.deadline).min();
+        let pending = self.pending.iter().filter_map(Pending::deadline).min();
         let command = self.commands.oldest().filter(|_| self.aborts() < ABORTS_MAX).map(|(_, at)| at);
         pending.into_iter().chain(command).min()
     }
@@ -151,12 +168,15 @@ impl<C> Session<C> {
             Purpose::Vanished(task, _) => matches!(commands.find(task), Lookup::Found(_)),
             _ => true,
         });
-        if let Some(late) = self.pending.iter().find(|pending| pending.deadline <= now) {
+        let is_late = |pending: &&Pending| pending.deadline().is_some_and(|deadline| deadline <= now);
+        if let Some(late) = self.pending.iter().find(is_late) {
             return Err(match late.purpose {
                 Purpose::Timeout(_, command) | Purpose::Vanished(_, command) => {
                     Reason::AbortTimeout { command }
                 }
-                Purpose::Abort { .. } | Purpose::Reset { .. } => Reason::TaskManagementTimeout,
+                Purpose::Abort { .. } | Purpose::Reset { .. } | Purpose::Superseded { .. } => {
+                    Reason::TaskManagementTimeout
+                }
             });
         }
         while let Some((slot, deadline)) = self.commands.oldest()
@@ -171,10 +191,29 @@ impl<C> Session<C> {
     /// Ends every function without an answer.
     pub(super) fn lose_task_management(&mut self) {
         for pending in self.pending.drain(..) {
-            if let Purpose::Abort { id, .. } | Purpose::Reset { id, .. } = pending.purpose {
+            if let Purpose::Abort { id, .. } | Purpose::Reset { id, .. } | Purpose::Superseded { id } =
+                pending.purpose
+            {
                 let response = TaskManagementEnding::Lost;
                 self.actions.push_back(Action::TaskManagementEnded { id, response });
             }
+        }
+    }
+
+    /// A function is complete: the same function, if it is among the `earlier` ones as well, has nothing left to do.
+    fn supersede(&mut self, earlier: usize, function: TaskManagementFunction, lun: Option<Lun>) {
+        for pending in &mut self.pending[..earlier] {
+            if let Purpose::Reset { id, function: same, lun: there } = pending.purpose
+                && (same, there) == (function, lun)
+            {
+                pending.purpose = Purpose::Superseded { id };
+            }
+        }
+        let is_superseded = |pending: &Pending| matches!(pending.purpose, Purpose::Superseded { .. });
+        while self.pending.iter().filter(|pending| is_superseded(pending)).count() > SUPERSEDED_MAX
+            && let Some(oldest) = self.pending.iter().position(is_superseded)
+        {
+            self.pending.remove(oldest);
         }
     }
 

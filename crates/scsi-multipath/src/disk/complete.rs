@@ -126,6 +126,7 @@ impl Disk {
     /// What an ending says of its path and of the logical unit.
     pub(super) fn affect(&mut self, now: Instant, path: PathId, disposition: &Disposition, ending: &Ending) {
         let Disposition { path: effect, follow_up, .. } = *disposition;
+        let follow_up = self.without_our_resets(now, path, follow_up, ending);
         if follow_up.contains(FollowUp::CACHE_LOST) && self.cache.lost(self.write_cache()) {
             self.report(Report::CacheLost { path });
         }

@@ -112,9 +112,6 @@ impl Disk {
     pub(super) fn fenced(&mut self, now: Instant, path: PathId, proof: Proof) {
         let Some(position) = self.fences.iter().position(|fence| fence.path == path) else { return };
         self.end_fence(now, position, End::Proved(proof));
-        // The reset ended our own commands on every other nexus too, and unless TAS is set nobody says so (SAM,
-        // command termination by another I_T nexus).
-        self.sweep_all();
         self.tend(now);
     }
 
@@ -207,16 +204,6 @@ impl Disk {
                     self.fences[position].stage = Stage::Waiting { until: Some(now + PAUSE) };
                 }
             }
-        }
-        if outcome == Managed::Complete {
-            self.sweep_all();
-        }
-    }
-
-    fn sweep_all(&mut self) {
-        let paths: Vec<PathId> = self.paths.iter().map(|path| path.id).collect();
-        for path in paths {
-            self.sweep(path);
         }
     }
 

@@ -13,6 +13,7 @@ mod paths;
 mod plan;
 mod probe;
 mod report;
+mod resets;
 mod work;
 
 use alloc::collections::VecDeque;
@@ -30,6 +31,7 @@ use claims::Claims;
 use features::{Features, Missing};
 use fence::Fence;
 use path::Path;
+use resets::Resets;
 use work::{Said, Step, Work};
 
 pub use event::{Action, Event, Function, Managed, Proof, TargetId};
@@ -102,6 +104,8 @@ pub struct Disk {
     cache: Cache,
     claims: Claims<Work>,
     fences: Vec<Fence>,
+    /// Our own, of the logical unit.
+    resets: Resets,
     /// Writes of a shared logical unit that wait for their fences before they are sent again.
     held: Vec<Work>,
     /// Whether the end of the disk waits for its fences: not if a shutdown has waited for them in vain.
@@ -193,6 +197,7 @@ impl Disk {
             cache: Cache::default(),
             claims: Claims::new(),
             fences: Vec::new(),
+            resets: Resets::default(),
             held: Vec::new(),
             is_patient: true,
             life: Life::Open,
@@ -214,6 +219,8 @@ impl Disk {
             Event::PathFound { path, node, target, unit } => self.path_found(now, path, node, target, unit),
             Event::Fenced { path, proof } => self.fenced(now, path, proof),
             Event::Managed { path, function, outcome } => self.managed(now, path, function, outcome),
+            Event::ResetSent => self.reset_sent(now),
+            Event::ResetEnded => self.reset_ended(now),
             Event::Inherited { path, target } => self.inherit(now, path, target),
             Event::Waive => self.waive(now),
             Event::Overheard { path, reply } => self.take_news(now, path, &Ending::Reply(reply)),

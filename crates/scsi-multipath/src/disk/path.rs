@@ -27,6 +27,8 @@ pub(super) struct Path {
     waiting_until: Option<Instant>,
     pub(super) probe: Probe,
     pub(super) sweep: Sweep,
+    /// The number of the last reset of ours that it has told of.
+    pub(super) last_reset: u64,
     /// What was last reported of it, and when, so that a device that complains all the time fills no log.
     pub(super) complained: Option<(Option<(SenseKey, AdditionalSense)>, Instant)>,
 }
@@ -80,6 +82,7 @@ impl Path {
             waiting_until: None,
             probe: Probe::default(),
             sweep: Sweep::None,
+            last_reset: 0,
             complained: None,
         }
     }

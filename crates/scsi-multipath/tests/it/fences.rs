@@ -2,7 +2,7 @@
 
 use block::Error;
 use clock::Duration;
-use multipath::{NoPath, PathId};
+use multipath::{NoPath, PathId, Policy};
 use scsi::cdb::operation as op;
 use scsi::{Ending, SenseKey};
 use scsi_multipath::{Event, FencePolicy, Function, Managed, Options, Proof, Sharing, TargetId};
@@ -242,6 +242,98 @@ fn a_reset_by_somebody_else_makes_us_look_for_our_commands() {
     rig.answer(Managed::Complete);
     rig.assert_ok(silent);
     rig.assert_ok(told);
+}
+
+/// A write was acknowledged and not flushed by a disk with a volatile cache, and a fence is open whose reset is out.
+fn unflushed_and_reset() -> Rig {
+    let mut rig = rig(3, strict());
+    rig.handle(Event::SetPolicy(Policy::RoundRobin));
+    haunted(&mut rig);
+    rig.write(BLOCK as u64, &AFTER);
+    rig.handle(Event::ResetSent);
+    rig
+}
+
+/// The next command on a path is told of a reset.
+fn attention(rig: &mut Rig, path: u32, ascq: u8) {
+    rig.fault(path, Fault::Reply(sense(SenseKey::UnitAttention, 0x29, ascq)));
+    for _ in 0..3 {
+        let read = rig.read(512, 512);
+        rig.assert_ok(read);
+    }
+    assert!(rig.faults[&PathId(path)].is_empty(), "it was told");
+}
+
+#[test]
+fn the_attention_of_our_own_reset_means_no_lost_cache() {
+    for ascq in [0x00, 0x02, 0x03] {
+        let mut rig = unflushed_and_reset();
+        attention(&mut rig, 2, ascq);
+        rig.prove_after_reset(PathId(1), Proof::Reinstated);
+        attention(&mut rig, 3, ascq);
+        let flush = rig.flush();
+        rig.assert_ok(flush);
+        assert!(!rig.reported("cache was lost"), "{:?}", rig.reports);
+        assert!(rig.reported("identity to be verified"), "whatever it was, the identity is read again");
+    }
+}
+
+#[test]
+fn one_attention_more_than_there_were_resets_means_a_lost_cache() {
+    let mut rig = unflushed_and_reset();
+    attention(&mut rig, 2, 0x00);
+    attention(&mut rig, 2, 0x00);
+    let flush = rig.flush();
+    rig.assert_failed(flush, Error::Io);
+}
+
+#[test]
+fn a_power_on_is_no_reset_of_ours() {
+    for ascq in [0x01, 0x04] {
+        let mut rig = unflushed_and_reset();
+        attention(&mut rig, 2, ascq);
+        let flush = rig.flush();
+        rig.assert_failed(flush, Error::Io);
+    }
+}
+
+#[test]
+fn an_attention_that_comes_long_after_our_reset_is_not_its_own() {
+    let mut rig = unflushed_and_reset();
+    rig.prove_after_reset(PathId(1), Proof::Reinstated);
+    rig.pass(Duration::from_secs(11));
+    attention(&mut rig, 2, 0x00);
+    let flush = rig.flush();
+    rig.assert_failed(flush, Error::Io);
+}
+
+#[test]
+fn whoever_is_idle_is_asked_something_after_a_reset_so_that_its_attention_is_not_late() {
+    let mut rig = unflushed_and_reset();
+    let asked = rig.device.executed(op::MAINTENANCE_IN);
+    rig.prove_after_reset(PathId(1), Proof::Reinstated);
+    assert_eq!(rig.device.executed(op::MAINTENANCE_IN), asked + 2, "REPORT TARGET PORT GROUPS");
+}
+
+#[test]
+fn what_our_own_reset_has_ended_is_swept_up_once() {
+    let mut rig = rig(2, strict());
+    rig.fault(1, Fault::LostLate);
+    rig.write(0, &OLD);
+    rig.lose(PathId(1), false);
+    rig.holding = vec![op::READ_16];
+    let read = rig.read(BLOCK as u64 * 4, 512);
+    rig.holding.clear();
+    rig.handle(Event::ResetSent);
+    rig.fault(2, Fault::Reply(sense(SenseKey::UnitAttention, 0x29, 0x00)));
+    let told = rig.read(512, 512);
+    rig.assert_ok(told);
+    assert_eq!(rig.functions, [], "the target is at it still");
+    rig.prove_after_reset(PathId(1), Proof::Reinstated);
+    assert_eq!(rig.functions, [(PathId(2), Function::AbortTaskSet)]);
+    rig.answer(Managed::Complete);
+    rig.assert_ok(read);
+    assert_eq!(rig.functions, []);
 }
 
 #[test]

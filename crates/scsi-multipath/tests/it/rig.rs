@@ -140,6 +140,9 @@ impl Rig {
                 Action::Withdraw { .. } => {}
                 Action::Manage { path, function } => {
                     self.functions.push_back((path, function));
+                    if function == Function::LogicalUnitReset {
+                        self.disk.handle(self.now, Event::ResetSent);
+                    }
                     if self.fencing == Fencing::AtOnce {
                         self.answer(Managed::Complete);
                     }
@@ -162,8 +165,15 @@ impl Rig {
 
     /// The fence of a path is done: nothing that it lost is executed any more.
     pub(crate) fn prove(&mut self, path: PathId, proof: Proof) {
+        self.handle(Event::ResetSent);
+        self.prove_after_reset(path, proof);
+    }
+
+    /// The same, of a reset that is out.
+    pub(crate) fn prove_after_reset(&mut self, path: PathId, proof: Proof) {
         self.owed.retain(|owed| *owed != path);
         self.ghosts.retain(|(lost_on, ..)| *lost_on != path);
+        self.handle(Event::ResetEnded);
         self.handle(Event::Fenced { path, proof });
     }
 
@@ -178,6 +188,9 @@ impl Rig {
             for (_, command) in cleared {
                 self.disk.handle(self.now, Event::Ended(command, Ending::Cleared));
             }
+        }
+        if function == Function::LogicalUnitReset {
+            self.disk.handle(self.now, Event::ResetEnded);
         }
         self.handle(Event::Managed { path, function, outcome });
     }

@@ -330,6 +330,36 @@ fn a_logical_unit_reset_ends_what_was_sent_before_it() {
 }
 
 #[test]
+fn nobody_waits_for_a_function_after_the_same_function_was_completed() {
+    let mut story = Story::logged_in(quiet(), "");
+    for id in [1, 2] {
+        story.handle(Event::TaskManagement { id, function: TaskManagement::LogicalUnitReset(LUN) });
+    }
+    let asked = requests(&mut story);
+    answer(&mut story, &asked[1], Code::Complete);
+    assert_eq!(story.session.poll_timeout(), None);
+    story.wait(90_000);
+    assert_eq!(story.over(), None);
+    // It may be answered all the same.
+    answer(&mut story, &asked[0], Code::Complete);
+    assert_eq!(story.over(), None);
+    let ended = |action: &Action<()>| matches!(action, Action::TaskManagementEnded { id: 1, .. });
+    assert!(story.happened.iter().any(ended));
+}
+
+#[test]
+fn a_function_that_is_asked_for_later_is_waited_for_still() {
+    let mut story = Story::logged_in(quiet(), "");
+    for id in [1, 2] {
+        story.handle(Event::TaskManagement { id, function: TaskManagement::LogicalUnitReset(LUN) });
+    }
+    let asked = requests(&mut story);
+    answer(&mut story, &asked[0], Code::Complete);
+    story.wait(60_000);
+    assert_eq!(story.over(), Some(&Reason::TaskManagementTimeout));
+}
+
+#[test]
 fn a_command_is_aborted_on_demand_or_taken_back_before_it_is_sent() {
     let mut story = Story::logged_in(quiet(), "");
     let tag = story.read(1, 4);
