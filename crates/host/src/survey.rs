@@ -66,9 +66,12 @@ impl Host {
         }
         let lun = command.context.surveyed();
         let path = lun.and_then(|lun| self.nexuses[index as usize].paths.get(&lun).copied());
-        if let Some(path) = path
-            && let Some(disk) = self.disk_of_member(path)
-        {
+        // A deferred error is about what was acknowledged before, so it is news even if it comes to a new session.
+        let disk = path.and_then(|path| match sense.deferred {
+            true => self.paths.get(&path).map(|found| found.disk),
+            false => self.disk_of_member(path),
+        });
+        if let (Some(path), Some(disk)) = (path, disk) {
             self.tell_disk(disk, Event::Overheard { path, reply: reply.clone() });
         }
     }
