@@ -35,6 +35,8 @@ fn a_fence_is_proved_by_reset_on_the_reinstated_session() {
         Seen::Login { nexus: 0, port: 0 },
         Seen::Reset { nexus: 0, lun: 0 },
         Seen::Identity { nexus: 0, lun: 0 },
+        // The reset itself raised an attention after that: who is there is asked again.
+        Seen::Identity { nexus: 0, lun: 0 },
         Seen::Fenced { path, proof: Proof::Reinstated },
     ];
     assert_eq!(story(&rig, 0), expected);
@@ -98,10 +100,12 @@ fn a_fence_goes_through_a_sibling_portal_when_its_own_is_dark() {
         Seen::Login { nexus: 0, port: 1 },
         Seen::Reset { nexus: 0, lun: 0 },
         Seen::Identity { nexus: 0, lun: 0 },
+        // The reset itself raised an attention after that: who is there is asked again.
+        Seen::Identity { nexus: 0, lun: 0 },
         Seen::Fenced { path, proof: Proof::Reinstated },
         Seen::LoggedOut { nexus: 0, port: 1 },
     ];
-    assert_eq!(story(&rig, 0)[..6], expected);
+    assert_eq!(story(&rig, 0)[..7], expected);
     assert!(rig.is_up(1), "the sibling's own session is another nexus");
     assert!(!rig.is_up(0), "no path leads through a portal that was only borrowed");
     rig.doors[0] = Door::Open;
