@@ -50,13 +50,9 @@ pub enum Defects {
 
 /// Defects of the product that faults have found and that are not mended. A name leaves when its defect does.
 pub const OPEN_DEFECTS: &[&str] = &[
-    // A session that must not send yet (CmdSN window) keeps writes, and sends them after an attention has cast doubt
-    // on the identity of the unit: Plan::window.
-    "writes behind a closed window are sent whatever the path says meanwhile",
-    // The attention is eaten: WireCheck::is_strict.
-    "a unit attention that answers a survey, or a question other than a block command, reaches no path",
-    // A unit that another took the place of is then written to: Kind::LunRemapped with several units.
-    "when one unit says that LUNs changed, paths to the other units of the nexus stay in use",
+    // Plan::window, with attentions that answer surveys and several units whose numbers change: WireCheck::is_strict,
+    // Kind::LunRemapped. Runs of the profile `all` with these are clean; some of `no-late-execution` go on for very long.
+    "with a command window of a few commands a run may make no progress for very long; not traced yet",
 ];
 
 impl From<Profile> for Choice {

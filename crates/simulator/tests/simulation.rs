@@ -3,8 +3,7 @@
 use std::ops::RangeInclusive;
 
 use simulator::{
-    Choice, Danger, Defects, FencePolicy, Kind, OPEN_DEFECTS, Outcome, Plan, Profile, Reduction, Rule,
-    TargetProfile, run,
+    Choice, Danger, FencePolicy, Kind, Outcome, Plan, Profile, Reduction, Rule, TargetProfile, run,
 };
 
 fn simulate(seed: u64, choice: impl Into<Choice>) -> Outcome {
@@ -81,13 +80,6 @@ fn every_behaviour_of_a_target_lets_a_run_without_faults_pass() {
             assert_eq!(simulate(seed, choice).violations, vec![], "{target}, seed {seed}");
         }
     }
-}
-
-#[test]
-fn a_defect_that_is_listed_as_open_shows_when_it_is_looked_for() {
-    assert!(!OPEN_DEFECTS.is_empty(), "then take this test away, and what hides defects with it");
-    let choice = Choice { defects: Defects::Shown, ..Choice::from(Profile::NoLateExecution) };
-    assert!(first_broken(1..=60, choice, &[Rule::Identity, Rule::WrongUnit]).is_some());
 }
 
 #[test]
