@@ -47,9 +47,10 @@ impl Host {
 
     /// Looks again after some time, if not earlier.
     pub(crate) fn survey_by(&mut self, index: u32, pause: Duration) {
-        let at = self.now + pause;
+        let (now, at) = (self.now, self.now + pause);
         let survey_at = &mut self.nexuses[index as usize].survey_at;
-        *survey_at = Some(survey_at.map_or(at, |sooner| sooner.min(at)));
+        // What is due now was put off.
+        *survey_at = Some(survey_at.filter(|sooner| *sooner > now).map_or(at, |sooner| sooner.min(at)));
         self.touched.add(Source::Nexus(index));
     }
 

@@ -3,3 +3,4 @@
 mod fences;
 mod memory;
 mod rig;
+mod surveys;
