@@ -9,9 +9,10 @@ use std::collections::{BTreeSet, VecDeque};
 
 use clock::{Duration, Instant};
 use iscsi::initiator::{self, TASK_MANAGEMENT_MAX, TaskManagement, TaskManagementEnding};
+use iscsi::pdu::TaskManagementResponseCode;
 use multipath::PathId;
 use scsi::Lun;
-use scsi_multipath::{Event, Function, TargetId};
+use scsi_multipath::{Event, Function, Managed, TargetId};
 
 use crate::agenda::Source;
 use crate::host::Host;
@@ -121,7 +122,12 @@ impl Host {
         let Some(place) = link.tasks.out.iter().position(|task| task.ids.contains(&id)) else { return };
         let task = link.tasks.out.swap_remove(place);
         if let Some(lun) = reset_unit(task.function) {
-            self.tell_of_resets(target, &BTreeSet::from([lun]), || Event::ResetEnded);
+            let outcome = match reset_outcome(ending) {
+                // The others of its kind may have been done.
+                Managed::Refused if task.ids.len() > 1 => Managed::Lost,
+                outcome => outcome,
+            };
+            self.tell_of_resets(target, &BTreeSet::from([lun]), || Event::ResetEnded { outcome });
         }
         match task.purpose {
             TaskPurpose::Disk(path, function) => self.managed(path, function, ending),
@@ -135,7 +141,7 @@ impl Host {
     pub(crate) fn tasks_lost(&mut self, index: u32, tasks: Tasks) {
         let target = self.nexuses[index as usize].target;
         let sent: BTreeSet<Lun> = tasks.out.iter().filter_map(|task| reset_unit(task.function)).collect();
-        self.tell_of_resets(target, &sent, || Event::ResetEnded);
+        self.tell_of_resets(target, &sent, || Event::ResetEnded { outcome: Managed::Lost });
         let out = tasks.out.into_iter().map(|task| task.purpose);
         for purpose in out.chain(tasks.waiting.into_iter().map(|(purpose, _)| purpose)) {
             if let TaskPurpose::Disk(path, function) = purpose {
@@ -168,6 +174,17 @@ fn meet((nexus, one): (u32, TaskManagement), (other_nexus, other): (u32, TaskMan
         (TaskManagement::LogicalUnitReset(one), TaskManagement::LogicalUnitReset(other)) => one == other,
         (TaskManagement::AbortTaskSet(_), TaskManagement::AbortTaskSet(_)) => nexus == other_nexus,
         _ => true,
+    }
+}
+
+/// What became of a reset: one that was not sent was not done either.
+const fn reset_outcome(ending: TaskManagementEnding) -> Managed {
+    match ending {
+        TaskManagementEnding::Answered(TaskManagementResponseCode::Complete) => Managed::Complete,
+        TaskManagementEnding::Answered(_)
+        | TaskManagementEnding::NothingToAbort
+        | TaskManagementEnding::NotSent => Managed::Refused,
+        TaskManagementEnding::Lost => Managed::Lost,
     }
 }
 

@@ -152,7 +152,7 @@ impl Disk {
         known.is_none_or(|path| !path.is_alive() || path.standing == Standing::Failed(Reason::Gone))
     }
 
-    fn write_cache(&self) -> WriteCache {
+    pub(super) fn write_cache(&self) -> WriteCache {
         self.features.map_or(WriteCache::Back, |features| features.write_cache)
     }
 

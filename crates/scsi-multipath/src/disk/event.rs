@@ -52,9 +52,11 @@ pub enum Event {
     /// A reset of the logical unit goes out, whatever it is for; the target cannot know of it yet. Each time that it
     /// is asked for.
     ResetSent,
-    /// A reset that was sent was answered, or never will be. In any case the commands in flight on every path may be
-    /// gone.
-    ResetEnded,
+    /// A reset that was sent was answered, or never will be. Unless it was refused, the commands in flight on every
+    /// path may be gone.
+    ResetEnded {
+        outcome: Managed,
+    },
     /// A process before this one may have left writes on the nexus of this path, which is not a path of this disk
     /// and never will be: nothing is written before that is fenced. Give it before the first path is found.
     Inherited {

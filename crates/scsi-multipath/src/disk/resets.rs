@@ -10,13 +10,16 @@
 //! on every path, cannot be told from one that was only reset.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use clock::{Duration, Instant};
 use multipath::PathId;
 use scsi::{Ending, SenseKey};
 
 use super::Disk;
+use super::event::Managed;
 use super::path::Standing;
+use super::report::Report;
 use crate::disposition::FollowUp;
 
 /// How long after a reset was sent its unit attention counts as its own. While it is not answered it is asked for
@@ -26,7 +29,8 @@ const ATTENTION_MAX: Duration = Duration::from_secs(10);
 /// The resets that were sent lately. They are numbered from 1 as they were sent.
 #[derive(Debug, Default)]
 pub(super) struct Resets {
-    sent: VecDeque<Instant>,
+    /// None for one that was refused.
+    sent: VecDeque<Option<Instant>>,
     /// The number of the last one that no attention is accounted to any more.
     forgotten: u64,
 }
@@ -34,25 +38,31 @@ pub(super) struct Resets {
 impl Resets {
     fn sent(&mut self, now: Instant) {
         self.forget(now);
-        self.sent.push_back(now);
+        self.sent.push_back(Some(now));
     }
 
     fn forget(&mut self, now: Instant) {
-        while self.sent.pop_front_if(|sent| *sent + ATTENTION_MAX < now).is_some() {
+        let is_over = |sent: &mut Option<Instant>| sent.is_none_or(|sent| sent + ATTENTION_MAX < now);
+        while self.sent.pop_front_if(is_over).is_some() {
             self.forgotten += 1;
         }
+    }
+
+    /// The device has not done what it was asked for last. The number of that, if it was of late.
+    fn refused(&mut self) -> Option<u64> {
+        let place = self.sent.iter().rposition(Option::is_some)?;
+        self.sent[place] = None;
+        Some(self.forgotten + place as u64 + 1)
     }
 
     /// Accounts an attention to the first reset that has none on its path, whose last one was `last`. False if there
     /// is no such reset.
     fn account(&mut self, now: Instant, last: &mut u64) -> bool {
         self.forget(now);
-        let next = (*last).max(self.forgotten) + 1;
-        let is_ours = next <= self.forgotten + self.sent.len() as u64;
-        if is_ours {
-            *last = next;
-        }
-        is_ours
+        let numbered = (self.forgotten + 1..).zip(&self.sent);
+        let next = numbered.filter(|(_, sent)| sent.is_some()).map(|(number, _)| number).find(|it| it > last);
+        *last = next.unwrap_or(*last);
+        next.is_some()
     }
 }
 
@@ -65,7 +75,11 @@ impl Disk {
     /// A reset of ours was answered, or never will be. It ends our own commands on every other nexus too, and unless
     /// TAS is set nobody says so (SAM, command termination by another I_T nexus). And whoever is idle says what it has
     /// to say when it is asked the next time: that should be while it is known what it is about.
-    pub(super) fn reset_ended(&mut self, now: Instant) {
+    pub(super) fn reset_ended(&mut self, now: Instant, outcome: Managed) {
+        if outcome == Managed::Refused {
+            self.reset_refused(now);
+            return self.tend(now);
+        }
         for position in 0..self.paths.len() {
             self.sweep_when_verified(now, self.paths[position].id);
             let path = &mut self.paths[position];
@@ -76,6 +90,19 @@ impl Disk {
             }
         }
         self.tend(now);
+    }
+
+    /// A reset of ours was none. An attention that was accounted to it told of something else.
+    fn reset_refused(&mut self, now: Instant) {
+        let Some(number) = self.resets.refused() else { return };
+        let deceived: Vec<PathId> =
+            self.paths.iter().filter(|path| path.last_reset == number).map(|path| path.id).collect();
+        for path in deceived {
+            self.sweep_when_verified(now, path);
+            if self.cache.lost(self.write_cache()) {
+                self.report(Report::CacheLost { path });
+            }
+        }
     }
 
     /// What is left to be done about an ending if it is a unit attention that a reset of ours accounts for: no cache
@@ -125,6 +152,20 @@ mod tests {
         assert!(resets.account(at(3), &mut one) && resets.account(at(3), &mut one));
         assert!(!resets.account(at(3), &mut one), "there were two");
         assert!(resets.account(at(3), &mut other));
+    }
+
+    #[test]
+    fn one_that_was_refused_accounts_for_none() {
+        let mut resets = Resets::default();
+        resets.sent(at(1));
+        resets.sent(at(2));
+        assert_eq!(resets.refused(), Some(2));
+        let mut path = 0;
+        assert!(resets.account(at(3), &mut path));
+        assert!(!resets.account(at(3), &mut path));
+        resets.sent(at(4));
+        assert!(resets.account(at(4), &mut path));
+        assert_eq!(path, 3);
     }
 
     #[test]

@@ -298,6 +298,24 @@ fn a_power_on_is_no_reset_of_ours() {
 }
 
 #[test]
+fn a_reset_that_was_refused_is_none() {
+    let mut rig = unflushed_and_reset();
+    rig.handle(Event::ResetEnded { outcome: Managed::Refused });
+    attention(&mut rig, 2, 0x00);
+    let flush = rig.flush();
+    rig.assert_failed(flush, Error::Io);
+}
+
+#[test]
+fn what_was_taken_for_the_attention_of_a_reset_counts_after_all_if_that_is_refused() {
+    let mut rig = unflushed_and_reset();
+    attention(&mut rig, 2, 0x00);
+    rig.handle(Event::ResetEnded { outcome: Managed::Refused });
+    let flush = rig.flush();
+    rig.assert_failed(flush, Error::Io);
+}
+
+#[test]
 fn an_attention_that_comes_long_after_our_reset_is_not_its_own() {
     let mut rig = unflushed_and_reset();
     rig.prove_after_reset(PathId(1), Proof::Reinstated);
