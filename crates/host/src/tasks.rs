@@ -127,7 +127,8 @@ impl Host {
                 Managed::Refused if task.ids.len() > 1 => Managed::Lost,
                 outcome => outcome,
             };
-            self.tell_of_resets(target, &BTreeSet::from([lun]), || Event::ResetEnded { outcome });
+            let times = task.ids.len();
+            self.tell_of_resets(target, &BTreeSet::from([lun]), || Event::ResetEnded { outcome, times });
         }
         match task.purpose {
             TaskPurpose::Disk(path, function) => self.managed(path, function, ending),
@@ -140,8 +141,12 @@ impl Host {
     /// Nobody answers them any more: the session is over.
     pub(crate) fn tasks_lost(&mut self, index: u32, tasks: Tasks) {
         let target = self.nexuses[index as usize].target;
-        let sent: BTreeSet<Lun> = tasks.out.iter().filter_map(|task| reset_unit(task.function)).collect();
-        self.tell_of_resets(target, &sent, || Event::ResetEnded { outcome: Managed::Lost });
+        for task in &tasks.out {
+            if let Some(lun) = reset_unit(task.function) {
+                let ended = || Event::ResetEnded { outcome: Managed::Lost, times: task.ids.len() };
+                self.tell_of_resets(target, &BTreeSet::from([lun]), ended);
+            }
+        }
         let out = tasks.out.into_iter().map(|task| task.purpose);
         for purpose in out.chain(tasks.waiting.into_iter().map(|(purpose, _)| purpose)) {
             if let TaskPurpose::Disk(path, function) = purpose {

@@ -56,6 +56,8 @@ pub enum Event {
     /// path may be gone.
     ResetEnded {
         outcome: Managed,
+        /// How often it was sent.
+        times: usize,
     },
     /// A process before this one may have left writes on the nexus of this path, which is not a path of this disk
     /// and never will be: nothing is written before that is fenced. Give it before the first path is found.

@@ -220,7 +220,7 @@ impl Disk {
             Event::Fenced { path, proof } => self.fenced(now, path, proof),
             Event::Managed { path, function, outcome } => self.managed(now, path, function, outcome),
             Event::ResetSent => self.reset_sent(now),
-            Event::ResetEnded { outcome } => self.reset_ended(now, outcome),
+            Event::ResetEnded { outcome, times } => self.reset_ended(now, outcome, times),
             Event::Inherited { path, target } => self.inherit(now, path, target),
             Event::Waive => self.waive(now),
             Event::Overheard { path, reply } => self.take_news(now, path, &Ending::Reply(reply)),

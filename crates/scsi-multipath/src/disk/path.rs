@@ -27,8 +27,10 @@ pub(super) struct Path {
     waiting_until: Option<Instant>,
     pub(super) probe: Probe,
     pub(super) sweep: Sweep,
-    /// The number of the last reset of ours that it has told of.
+    /// The number of the last reset of ours that it has told of, or will not tell of any more.
     pub(super) last_reset: u64,
+    /// That number, if the question that is out is answered.
+    pub(super) settles: u64,
     /// What was last reported of it, and when, so that a device that complains all the time fills no log.
     pub(super) complained: Option<(Option<(SenseKey, AdditionalSense)>, Instant)>,
 }
@@ -83,6 +85,7 @@ impl Path {
             probe: Probe::default(),
             sweep: Sweep::None,
             last_reset: 0,
+            settles: 0,
             complained: None,
         }
     }

@@ -42,7 +42,9 @@ impl Disk {
         path.set_access(access, now);
         let (state, _) = path.state(now);
         path.told = state;
+        path.last_reset = self.resets.forgotten();
         self.paths.push(path);
+        self.collect_attentions(now, id);
         self.actions.push_back(Action::Joined { path: id });
         self.report(Report::PathJoined { path: id, state });
         self.refresh_features();

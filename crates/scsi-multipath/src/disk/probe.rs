@@ -34,6 +34,7 @@ impl Disk {
             let Some(asking) = self.paths[position].next_question(now) else { continue };
             let flight = Flight::Probe(asking.question);
             let command = asking.command(command_id, Kind::Disk { path: id, flight });
+            self.paths[position].settles = self.resets.settled();
             self.probes_out += 1;
             self.actions.push_back(Action::Start { path: id, command });
         }
@@ -51,7 +52,11 @@ impl Disk {
         let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
         path.probe.is_out = false;
         let Some(asking) = path.probe.asking.as_mut() else { return };
-        match asking.answer(now, ending) {
+        let answer = asking.answer(now, ending);
+        // No unit attention is reported for INQUIRY (SPC).
+        let is_at_rest = matches!(answer, Answer::Data(_) | Answer::Refused);
+        let is_at_rest = is_at_rest && subject(question) != FollowUp::IDENTITY;
+        match answer {
             Answer::Again(at) => path.probe.pause_until(at),
             Answer::Lost => {
                 path.probe.failed(now);
@@ -81,6 +86,9 @@ impl Disk {
             },
         }
         self.take_news(now, id, ending);
+        if is_at_rest {
+            self.has_told_of_resets(now, id);
+        }
         self.with_path(now, id, |_| {});
     }
 

@@ -22,37 +22,66 @@ use super::path::Standing;
 use super::report::Report;
 use crate::disposition::FollowUp;
 
-/// How long after a reset was sent its unit attention counts as its own. While it is not answered it is asked for
-/// again, and paths that are idle are asked something when it is.
+/// How long after a reset was sent its unit attention counts as its own, at the latest. While it is not answered it is
+/// asked for again. When it is, each path is asked something, and whoever has nothing to tell then tells of no reset.
 const ATTENTION_MAX: Duration = Duration::from_secs(10);
 
 /// The resets that were sent lately. They are numbered from 1 as they were sent.
 #[derive(Debug, Default)]
 pub(super) struct Resets {
-    /// None for one that was refused.
-    sent: VecDeque<Option<Instant>>,
+    sent: VecDeque<Reset>,
     /// The number of the last one that no attention is accounted to any more.
     forgotten: u64,
+}
+
+#[derive(Debug)]
+struct Reset {
+    at: Instant,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Out,
+    Ended,
+    /// The device has not done it.
+    Refused,
 }
 
 impl Resets {
     fn sent(&mut self, now: Instant) {
         self.forget(now);
-        self.sent.push_back(Some(now));
+        self.sent.push_back(Reset { at: now, stage: Stage::Out });
+    }
+
+    /// The oldest ones that are out have ended, so many.
+    fn ended(&mut self, times: usize) {
+        let out = self.sent.iter_mut().filter(|reset| reset.stage == Stage::Out);
+        out.take(times).for_each(|reset| reset.stage = Stage::Ended);
+    }
+
+    /// The oldest one that is out was refused; its number.
+    fn refused(&mut self) -> Option<u64> {
+        let place = self.sent.iter().position(|reset| reset.stage == Stage::Out)?;
+        self.sent[place].stage = Stage::Refused;
+        Some(self.forgotten + place as u64 + 1)
     }
 
     fn forget(&mut self, now: Instant) {
-        let is_over = |sent: &mut Option<Instant>| sent.is_none_or(|sent| sent + ATTENTION_MAX < now);
-        while self.sent.pop_front_if(is_over).is_some() {
+        while self.sent.pop_front_if(|reset| reset.at + ATTENTION_MAX < now).is_some() {
             self.forgotten += 1;
         }
     }
 
-    /// The device has not done what it was asked for last. The number of that, if it was of late.
-    fn refused(&mut self) -> Option<u64> {
-        let place = self.sent.iter().rposition(Option::is_some)?;
-        self.sent[place] = None;
-        Some(self.forgotten + place as u64 + 1)
+    /// What a path that joins has told of: whatever nobody accounts for any more.
+    pub(super) const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The number of the last reset before which none is out.
+    pub(super) fn settled(&self) -> u64 {
+        let settled = self.sent.iter().take_while(|reset| reset.stage != Stage::Out);
+        self.forgotten + settled.count() as u64
     }
 
     /// Accounts an attention to the first reset that has none on its path, whose last one was `last`. False if there
@@ -60,7 +89,8 @@ impl Resets {
     fn account(&mut self, now: Instant, last: &mut u64) -> bool {
         self.forget(now);
         let numbered = (self.forgotten + 1..).zip(&self.sent);
-        let next = numbered.filter(|(_, sent)| sent.is_some()).map(|(number, _)| number).find(|it| it > last);
+        let done = numbered.filter(|(_, reset)| reset.stage != Stage::Refused).map(|(number, _)| number);
+        let next = done.into_iter().find(|number| number > last);
         *last = next.unwrap_or(*last);
         next.is_some()
     }
@@ -73,23 +103,39 @@ impl Disk {
     }
 
     /// A reset of ours was answered, or never will be. It ends our own commands on every other nexus too, and unless
-    /// TAS is set nobody says so (SAM, command termination by another I_T nexus). And whoever is idle says what it has
-    /// to say when it is asked the next time: that should be while it is known what it is about.
-    pub(super) fn reset_ended(&mut self, now: Instant, outcome: Managed) {
+    /// TAS is set nobody says so (SAM, command termination by another I_T nexus).
+    pub(super) fn reset_ended(&mut self, now: Instant, outcome: Managed, times: usize) {
         if outcome == Managed::Refused {
             self.reset_refused(now);
             return self.tend(now);
         }
-        for position in 0..self.paths.len() {
-            self.sweep_when_verified(now, self.paths[position].id);
-            let path = &mut self.paths[position];
-            // Not INQUIRY, which no unit attention is reported for.
-            let what = if path.unit.reports_access { FollowUp::ACCESS } else { FollowUp::MODES };
-            if path.standing == Standing::Verified {
-                path.probe.want(what, now);
-            }
+        self.resets.ended(times);
+        let paths: Vec<PathId> = self.paths.iter().map(|path| path.id).collect();
+        for path in paths {
+            self.sweep_when_verified(now, path);
+            self.collect_attentions(now, path);
         }
         self.tend(now);
+    }
+
+    /// Whoever is idle says what it has to say when it is asked the next time: that should be while it is known what
+    /// it is about.
+    pub(super) fn collect_attentions(&mut self, now: Instant, id: PathId) {
+        let settled = self.resets.settled();
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
+        if path.last_reset < settled && matches!(path.standing, Standing::Verified | Standing::Suspect(_)) {
+            // Not INQUIRY, which no unit attention is reported for.
+            let what = if path.unit.reports_access { FollowUp::ACCESS } else { FollowUp::MODES };
+            path.probe.want(what, now);
+        }
+    }
+
+    /// A question was answered that a unit attention would have been reported for: there is none on this path of what
+    /// had ended before.
+    pub(super) fn has_told_of_resets(&mut self, now: Instant, id: PathId) {
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
+        path.last_reset = path.last_reset.max(path.settles);
+        self.collect_attentions(now, id);
     }
 
     /// A reset of ours was none. An attention that was accounted to it told of something else.
@@ -158,6 +204,7 @@ mod tests {
     fn one_that_was_refused_accounts_for_none() {
         let mut resets = Resets::default();
         resets.sent(at(1));
+        resets.ended(1);
         resets.sent(at(2));
         assert_eq!(resets.refused(), Some(2));
         let mut path = 0;
@@ -166,6 +213,19 @@ mod tests {
         resets.sent(at(4));
         assert!(resets.account(at(4), &mut path));
         assert_eq!(path, 3);
+    }
+
+    #[test]
+    fn it_is_settled_when_none_before_it_is_out() {
+        let mut resets = Resets::default();
+        resets.sent(at(1));
+        resets.sent(at(2));
+        resets.sent(at(3));
+        assert_eq!(resets.settled(), 0);
+        resets.ended(2);
+        assert_eq!(resets.settled(), 2);
+        resets.refused();
+        assert_eq!(resets.settled(), 3);
     }
 
     #[test]

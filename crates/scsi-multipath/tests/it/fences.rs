@@ -269,13 +269,34 @@ fn the_attention_of_our_own_reset_means_no_lost_cache() {
     for ascq in [0x00, 0x02, 0x03] {
         let mut rig = unflushed_and_reset();
         attention(&mut rig, 2, ascq);
+        // The other path is idle, and tells when it is asked.
+        rig.fault(3, Fault::Reply(sense(SenseKey::UnitAttention, 0x29, ascq)));
         rig.prove_after_reset(PathId(1), Proof::Reinstated);
-        attention(&mut rig, 3, ascq);
+        assert!(rig.faults[&PathId(3)].is_empty(), "it was told");
         let flush = rig.flush();
         rig.assert_ok(flush);
         assert!(!rig.reported("cache was lost"), "{:?}", rig.reports);
         assert!(rig.reported("identity to be verified"), "whatever it was, the identity is read again");
     }
+}
+
+#[test]
+fn whoever_had_nothing_to_tell_when_our_reset_had_ended_tells_of_something_else() {
+    let mut rig = unflushed_and_reset();
+    rig.prove_after_reset(PathId(1), Proof::Reinstated);
+    attention(&mut rig, 2, 0x00);
+    let flush = rig.flush();
+    rig.assert_failed(flush, Error::Io);
+}
+
+#[test]
+fn a_path_that_joins_later_does_not_tell_of_our_reset() {
+    let mut rig = unflushed_and_reset();
+    rig.prove_after_reset(PathId(1), Proof::Reinstated);
+    rig.find(PathId(4), 1);
+    attention(&mut rig, 4, 0x00);
+    let flush = rig.flush();
+    rig.assert_failed(flush, Error::Io);
 }
 
 #[test]
@@ -300,7 +321,7 @@ fn a_power_on_is_no_reset_of_ours() {
 #[test]
 fn a_reset_that_was_refused_is_none() {
     let mut rig = unflushed_and_reset();
-    rig.handle(Event::ResetEnded { outcome: Managed::Refused });
+    rig.handle(Event::ResetEnded { outcome: Managed::Refused, times: 1 });
     attention(&mut rig, 2, 0x00);
     let flush = rig.flush();
     rig.assert_failed(flush, Error::Io);
@@ -310,7 +331,7 @@ fn a_reset_that_was_refused_is_none() {
 fn what_was_taken_for_the_attention_of_a_reset_counts_after_all_if_that_is_refused() {
     let mut rig = unflushed_and_reset();
     attention(&mut rig, 2, 0x00);
-    rig.handle(Event::ResetEnded { outcome: Managed::Refused });
+    rig.handle(Event::ResetEnded { outcome: Managed::Refused, times: 1 });
     let flush = rig.flush();
     rig.assert_failed(flush, Error::Io);
 }
@@ -318,7 +339,6 @@ fn what_was_taken_for_the_attention_of_a_reset_counts_after_all_if_that_is_refus
 #[test]
 fn an_attention_that_comes_long_after_our_reset_is_not_its_own() {
     let mut rig = unflushed_and_reset();
-    rig.prove_after_reset(PathId(1), Proof::Reinstated);
     rig.pass(Duration::from_secs(11));
     attention(&mut rig, 2, 0x00);
     let flush = rig.flush();

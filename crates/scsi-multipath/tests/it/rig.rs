@@ -173,7 +173,7 @@ impl Rig {
     pub(crate) fn prove_after_reset(&mut self, path: PathId, proof: Proof) {
         self.owed.retain(|owed| *owed != path);
         self.ghosts.retain(|(lost_on, ..)| *lost_on != path);
-        self.handle(Event::ResetEnded { outcome: Managed::Complete });
+        self.handle(Event::ResetEnded { outcome: Managed::Complete, times: 1 });
         self.handle(Event::Fenced { path, proof });
     }
 
@@ -190,7 +190,7 @@ impl Rig {
             }
         }
         if function == Function::LogicalUnitReset {
-            self.disk.handle(self.now, Event::ResetEnded { outcome });
+            self.disk.handle(self.now, Event::ResetEnded { outcome, times: 1 });
         }
         self.handle(Event::Managed { path, function, outcome });
     }
