@@ -282,6 +282,7 @@ impl Host {
                 scsi_multipath::Action::Fence { path } => self.fence(path),
                 scsi_multipath::Action::Unfence { path } => self.unfence(path),
                 scsi_multipath::Action::Withdraw { path } => self.withdraw(path),
+                scsi_multipath::Action::Abort { path, command } => self.abort(path, command),
                 scsi_multipath::Action::Manage { path, function } => self.manage(disk, path, function),
                 scsi_multipath::Action::Geometry(geometry) => self.disk_changed(disk, geometry),
                 scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),

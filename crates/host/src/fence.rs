@@ -12,7 +12,7 @@ use clock::Duration;
 use iscsi::initiator::{TaskManagement, TaskManagementEnding};
 use iscsi::pdu::TaskManagementResponseCode;
 use multipath::{HeadIndex, PathId};
-use scsi::Lun;
+use scsi::{CommandId, Lun};
 use scsi_multipath::{Disk, Event, Function, Identity, Managed};
 
 use crate::agenda::Source;
@@ -99,6 +99,16 @@ impl Host {
         let Some((index, lun)) = self.paths.get(&path).map(|found| (found.nexus, found.lun)) else { return };
         if let Some(session) = self.nexuses[index as usize].session_mut() {
             session.handle(now, iscsi::initiator::Event::Withdraw(lun));
+            self.touched.add(Source::Nexus(index));
+        }
+    }
+
+    /// A disk has waited long enough for a command.
+    pub(crate) fn abort(&mut self, path: PathId, command: CommandId) {
+        let now = self.now;
+        let Some(index) = self.paths.get(&path).map(|found| found.nexus) else { return };
+        if let Some(session) = self.nexuses[index as usize].session_mut() {
+            session.handle(now, iscsi::initiator::Event::Expire(command));
             self.touched.add(Source::Nexus(index));
         }
     }

@@ -10,13 +10,16 @@ use std::collections::VecDeque;
 use clock::Instant;
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
-use multipath::{Access, Action, Event, Head, Node, Options, PathId, PathState, Policy, Ticket, Verdict};
+use multipath::{
+    Access, Action, Class, Event, Head, Kind, Mark, Node, Options, PathId, PathState, Policy, Ticket, Verdict,
+};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 const ROUND: usize = 1_000;
 const IN_FLIGHT: usize = 32;
+const KIND: Kind = Kind { class: Class::SmallRead, mark: Some(Mark(1)) };
 
 /// As large as a SCSI command with its CDB, buffer handle and context.
 type LargeRequest = [u64; 25];
@@ -113,7 +116,7 @@ impl<R: Copy> Driver<R> {
 
     #[inline]
     fn submit(&mut self, request: R) {
-        self.head.handle(self.now, Event::Submit { node: Node(0), request });
+        self.head.handle(self.now, Event::Submit { node: Node(0), kind: KIND, request });
         self.drain();
     }
 
@@ -132,7 +135,7 @@ impl<R: Copy> Driver<R> {
                 Action::Finish { request, .. } => {
                     black_box(request);
                 }
-                Action::Gone | Action::Changed(_) => {}
+                Action::Gone | Action::Changed(_) | Action::Try { .. } | Action::Late { .. } => {}
             }
         }
     }

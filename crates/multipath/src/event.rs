@@ -3,7 +3,10 @@
 use clock::{Duration, Instant};
 use core::fmt;
 
-use crate::{NoPath, Node, Outcome, PathId, PathState, Policy, Ticket, Verdict};
+use crate::{
+    Hedging, Kind, Lag, Mark, NoPath, Node, Outcome, PathId, PathState, Policy, SlowPaths, Ticket, Tried,
+    Verdict,
+};
 
 /// What happened.
 #[derive(Debug)]
@@ -11,6 +14,15 @@ pub enum Event<R> {
     /// A new request, issued on a NUMA node.
     Submit {
         node: Node,
+        kind: Kind,
+        request: R,
+    },
+    /// A second copy of a read that [`Action::Late`] told of. It is started on another path than `avoid` at once, or
+    /// finished with [`Outcome::NoPath`]; it is never sent again.
+    Hedge {
+        node: Node,
+        kind: Kind,
+        avoid: PathId,
         request: R,
     },
     /// A started request came back. Also from a path that was removed meanwhile.
@@ -33,7 +45,14 @@ pub enum Event<R> {
     PathRemoved {
         path: PathId,
     },
+    /// What [`Action::Try`] asked for has come back.
+    Tried {
+        path: PathId,
+        tried: Tried,
+    },
     SetPolicy(Policy),
+    SetSlowPaths(SlowPaths),
+    SetHedging(Hedging),
     SetNoPath(NoPath),
     /// Takes effect at once, also while the time runs: it counts from the loss of the last path. Zero fires.
     SetDelayedRemoval(Duration),
@@ -56,6 +75,18 @@ pub enum Action<R> {
     Finish {
         request: R,
         outcome: Outcome,
+    },
+    /// Send a small read of the driver's own on `path`, and say [`Event::Tried`] whatever happens, unless the path was
+    /// removed meanwhile. There is one at a time on each path.
+    Try {
+        path: PathId,
+    },
+    /// The request with this mark has been in flight on `path` for longer than most, or than the path's peers explain. A
+    /// read may be sent a second time ([`Event::Hedge`]). Comes once for each start of a request.
+    Late {
+        path: PathId,
+        mark: Mark,
+        why: Lag,
     },
     /// Comes once, last: no path is left and the delayed removal is over, or the head was told to go; nothing
     /// is in flight or parked. It may be dropped and its identity used again.
@@ -91,6 +122,19 @@ pub enum Change {
     },
     /// A request succeeded on a path that was out or on trial.
     Restored {
+        path: PathId,
+    },
+    /// The path is far slower than its peers: it is used only if there is no other.
+    Slow {
+        path: PathId,
+        why: Lag,
+        /// What its requests took, or have been taking.
+        took: Duration,
+        /// What those of a peer took.
+        peers: Duration,
+    },
+    /// The path is as fast as its peers again.
+    Steady {
         path: PathId,
     },
     /// No path is usable and none may become so by itself: the no-path policy applies from now on.
@@ -136,6 +180,16 @@ impl fmt::Display for Change {
             }
             Self::TrialDue { path } => write!(f, "path {path} is due for a trial"),
             Self::Restored { path } => write!(f, "path {path} works again"),
+            Self::Slow { path, why: Lag::Late, took, peers } => {
+                write!(f, "path {path} is slow: {took:?}, others {peers:?}; it is the last resort now")
+            }
+            Self::Slow { path, why: Lag::Stalled, took, peers } => {
+                write!(
+                    f,
+                    "path {path} stalls: nothing for {took:?}, others take {peers:?}; it is the last resort now"
+                )
+            }
+            Self::Steady { path } => write!(f, "path {path} is as fast as the others again"),
             Self::NoPath => f.write_str("no path is available"),
             Self::PathAvailable => f.write_str("a path is available"),
             Self::RemovalArmed { .. } => f.write_str("last path gone, removal armed"),

@@ -4,13 +4,15 @@
 use alloc::collections::VecDeque;
 use clock::{Duration, Instant};
 
+use crate::pace::Comparison;
 use crate::parking::{Parking, Waiting};
 use crate::paths::{Learned, Path, Paths};
-use crate::policy::Selection;
+use crate::policy::{Selection, Wanted};
 use crate::removal::Life;
+use crate::ticket::Errand;
 use crate::{
-    Access, Action, BackOff, Change, Counters, Event, Misuse, NoPath, Node, Options, Outcome, PAUSE_MAX,
-    PathId, PathState, PathStatus, Policy, Status, Ticket, Verdict,
+    Access, Action, BackOff, Change, Counters, Event, Hedging, Kind, Misuse, NoPath, Node, Options, Outcome,
+    PAUSE_MAX, PathId, PathState, PathStatus, Policy, SlowPaths, Status, Ticket, Verdict,
 };
 
 /// One logical unit: its paths, and the requests that wait for one.
@@ -26,18 +28,35 @@ pub struct Head<R> {
     delayed_removal: Duration,
     parked_max: usize,
     retries_max: u32,
-    back_off: BackOff,
-    paths: Paths,
-    selection: Selection,
+    pub(crate) back_off: BackOff,
+    pub(crate) slow_paths: SlowPaths,
+    pub(crate) hedging: Hedging,
+    pub(crate) paths: Paths,
+    pub(crate) selection: Selection,
     parking: Parking<R>,
     life: Life,
     /// Since when no path has been available.
     no_path_since: Option<Instant>,
     /// The earliest of all that [`Head::settle`] waits for.
     deadline: Option<Instant>,
+    /// When it is looked again at how long requests have been in flight.
+    pub(crate) watch_at: Option<Instant>,
+    /// Reads that may still be hedged, in 1/100.
+    pub(crate) hedges: u32,
+    /// When paths were last compared by canaries.
+    pub(crate) compared: Option<Instant>,
+    pub(crate) comparison: Option<Comparison>,
     next_sequence: u64,
-    counters: Counters,
+    pub(crate) counters: Counters,
     actions: VecDeque<Action<R>>,
+}
+
+/// What is known of a request that is started.
+struct Start {
+    node: Node,
+    kind: Kind,
+    attempts: u32,
+    sequence: u64,
 }
 
 /// The answer to "which path?" for a request that is not being sent.
@@ -50,20 +69,26 @@ impl<R> Head<R> {
     /// A head without paths: the no-path policy applies until one is added.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let Options { policy, no_path, delayed_removal, parked_max, retries_max, back_off, distances } =
-            options;
+        let Options { policy, no_path, delayed_removal, parked_max, retries_max, .. } = options;
+        let Options { back_off, trial, slow_paths, hedging, distances, .. } = options;
         Self {
             no_path,
             delayed_removal,
             parked_max,
             retries_max,
             back_off,
-            paths: Paths::default(),
+            slow_paths,
+            hedging,
+            paths: Paths::new(is_timed(policy, slow_paths, hedging), trial),
             selection: Selection::new(policy, distances),
             parking: Parking::new(),
             life: Life::Live,
             no_path_since: None,
             deadline: None,
+            watch_at: None,
+            hedges: 0,
+            compared: None,
+            comparison: None,
             next_sequence: 0,
             counters: Counters::default(),
             actions: VecDeque::new(),
@@ -74,7 +99,17 @@ impl<R> Head<R> {
     #[inline]
     pub fn handle(&mut self, now: Instant, event: Event<R>) {
         match event {
-            Event::Submit { node, request } => self.submit(now, node, request),
+            Event::Submit { node, kind, request } => self.submit(now, node, kind, request),
+            Event::Hedge { node, kind, avoid, request } => self.hedge(now, node, kind, avoid, request),
+            Event::Tried { path, tried } => self.tried(now, path, tried),
+            Event::SetSlowPaths(slow_paths) => {
+                self.slow_paths = slow_paths;
+                self.retime(now);
+            }
+            Event::SetHedging(hedging) => {
+                self.hedging = hedging;
+                self.retime(now);
+            }
             Event::Ended { ticket, request, verdict } => self.ended(now, ticket, request, verdict),
             Event::PathAdded { path, node, state } => self.path_added(now, path, node, state),
             Event::PathChanged { path, state } => self.path_changed(now, path, state),
@@ -141,51 +176,73 @@ impl<R> Head<R> {
     }
 
     #[inline]
-    fn submit(&mut self, now: Instant, node: Node, request: R) {
+    fn submit(&mut self, now: Instant, node: Node, kind: Kind, request: R) {
         self.counters.submitted += 1;
+        let wanted = Wanted { now, node, class: kind.class };
         if self.life == Life::Live
             && self.parking.none_parked()
             && !self.is_due(now)
-            && let Some(position) = self.selection.choose(self.paths.present(), node, None)
+            && let Some(position) = self.selection.choose(self.paths.present(), wanted, None)
         {
             let sequence = self.take_sequence();
-            return self.start(position, node, 0, sequence, request);
+            return self.start(now, position, Start { node, kind, attempts: 0, sequence }, request);
         }
-        self.submit_unusual(now, node, request);
+        self.submit_unusual(now, node, kind, request);
     }
 
     #[cold]
     #[inline(never)]
-    fn submit_unusual(&mut self, now: Instant, node: Node, request: R) {
+    fn submit_unusual(&mut self, now: Instant, node: Node, kind: Kind, request: R) {
         self.settle(now);
         if self.life.is_over() {
             return self.finish(request, Outcome::Removed);
         }
         let sequence = self.take_sequence();
+        let wanted = Wanted { now, node, class: kind.class };
         // Whatever is parked now is older, and parked because nothing can be selected.
         if self.parking.none_parked()
-            && let Some(position) = self.selection.choose(self.paths.present(), node, None)
+            && let Some(position) = self.selection.choose(self.paths.present(), wanted, None)
         {
-            return self.start(position, node, 0, sequence, request);
+            return self.start(now, position, Start { node, kind, attempts: 0, sequence }, request);
         }
         if let Patience::Fail = self.patience(now) {
             return self.finish(request, Outcome::NoPath);
         }
         self.counters.parked += 1;
-        self.parking.park(sequence, Waiting { node, attempts: 0, avoid: None, request });
+        self.parking.park(sequence, Waiting { node, kind, attempts: 0, avoid: None, request });
         self.trim();
         self.set_deadline();
     }
 
+    /// A second copy of a read that is late: on another path now, or not at all.
+    fn hedge(&mut self, now: Instant, node: Node, kind: Kind, avoid: PathId, request: R) {
+        self.counters.submitted += 1;
+        let wanted = Wanted { now, node, class: kind.class };
+        let avoid = self.paths.position(avoid);
+        let choice = match self.life {
+            Life::Live => self.selection.choose_except(self.paths.present(), wanted, avoid),
+            _ => None,
+        };
+        let Some(position) = choice else { return self.finish(request, Outcome::NoPath) };
+        self.counters.hedged += 1;
+        let sequence = self.take_sequence();
+        let start = Start { node, kind: Kind { mark: None, ..kind }, attempts: 0, sequence };
+        self.start_for(now, position, start, Errand::Hedge, request);
+    }
+
     #[inline]
     fn ended(&mut self, now: Instant, ticket: Ticket, request: R, verdict: Verdict) {
-        let failed = verdict == Verdict::Failover;
-        let learned = self.paths.ended(now, &ticket, failed, &self.back_off);
-        if verdict == Verdict::Done {
+        let learned = self.paths.ended(now, &ticket, verdict, &self.back_off);
+        if matches!(verdict, Verdict::Done | Verdict::Moot) {
             self.finish(request, Outcome::Done);
             if learned == Learned::Nothing && self.life == Life::Live && !self.is_due(now) {
+                if self.is_remarkable(now, &ticket) {
+                    self.compare(now, &ticket);
+                }
                 return;
             }
+        } else if ticket.errand == Errand::Hedge {
+            self.finish(request, Outcome::NoPath);
         } else {
             self.resend(now, &ticket, request, verdict);
         }
@@ -195,7 +252,7 @@ impl<R> Head<R> {
     #[cold]
     #[inline(never)]
     fn ended_unusual(&mut self, now: Instant, ticket: &Ticket, learned: Learned) {
-        self.learn(ticket, learned);
+        self.learn(ticket.path, learned);
         self.settle(now);
         self.counters.parked += u64::from(self.parking.holds_parked(ticket.sequence));
     }
@@ -219,7 +276,8 @@ impl<R> Head<R> {
             return self.finish(request, Outcome::RetriesExhausted);
         }
         let avoid = failed.then_some(ticket.path);
-        let waiting = Waiting { node: ticket.node, attempts: ticket.attempts, avoid, request };
+        let Ticket { node, kind, attempts, .. } = *ticket;
+        let waiting = Waiting { node, kind, attempts, avoid, request };
         match verdict {
             Verdict::Again { after } if !after.is_zero() => {
                 self.counters.parked += 1;
@@ -229,7 +287,7 @@ impl<R> Head<R> {
         }
     }
 
-    fn learn(&mut self, ticket: &Ticket, learned: Learned) {
+    pub(crate) fn learn(&mut self, path: PathId, learned: Learned) {
         match learned {
             Learned::Nothing => {}
             Learned::Worse(change) => self.actions.extend(change.map(Action::Changed)),
@@ -237,7 +295,7 @@ impl<R> Head<R> {
                 self.selection.forget_all();
                 self.changed(Change::Restored { path });
             }
-            Learned::Foreign => self.refuse(ticket.path, Misuse::ForeignTicket),
+            Learned::Foreign => self.refuse(path, Misuse::ForeignTicket),
         }
     }
 
@@ -249,6 +307,7 @@ impl<R> Head<R> {
             return self.refuse(path, misuse);
         }
         self.changed(Change::PathAdded { path, state });
+        self.set_watch(now);
         if let Life::Emptied { .. } = self.life {
             self.life = Life::Live;
             self.changed(Change::RemovalCancelled);
@@ -280,6 +339,7 @@ impl<R> Head<R> {
         };
         self.paths.remove(position);
         self.selection.removed(position);
+        self.comparison.take_if(|comparison| comparison.concerns(path));
         self.changed(Change::PathRemoved { path });
         if self.paths.is_empty() && self.life == Life::Live {
             self.life = Life::Emptied { since: now };
@@ -292,12 +352,22 @@ impl<R> Head<R> {
 
     fn set_policy(&mut self, now: Instant, policy: Policy) {
         self.selection.set_policy(policy);
+        self.retime(now);
+    }
+
+    /// Takes times from now on, or not any more, as the settings ask for.
+    fn retime(&mut self, now: Instant) {
+        let is_on = is_timed(self.selection.policy(), self.slow_paths, self.hedging);
+        if is_on != self.paths.is_timed() {
+            self.paths.set_timed(is_on);
+        }
+        self.set_watch(now);
         self.settle(now);
     }
 
     /// Does everything that the state of paths, clocks and settings calls for. Iterative: each request is looked
     /// at once.
-    fn settle(&mut self, now: Instant) {
+    pub(crate) fn settle(&mut self, now: Instant) {
         if self.life == Life::Gone {
             return;
         }
@@ -306,8 +376,9 @@ impl<R> Head<R> {
             self.selection.forget_all();
             self.changed(Change::TrialDue { path });
         }
+        self.send_canaries(now);
         self.notice_availability(now);
-        self.start_parked();
+        self.start_parked(now);
         if let Patience::Fail = self.patience(now) {
             self.finish_parked(Outcome::NoPath);
         }
@@ -338,13 +409,14 @@ impl<R> Head<R> {
         }
     }
 
-    fn start_parked(&mut self) {
-        while let Some((node, avoid)) = self.parking.oldest() {
+    fn start_parked(&mut self, now: Instant) {
+        while let Some((node, kind, avoid)) = self.parking.oldest() {
             let avoid = avoid.and_then(|path| self.paths.position(path));
-            let Some(position) = self.selection.choose(self.paths.present(), node, avoid) else { return };
+            let wanted = Wanted { now, node, class: kind.class };
+            let Some(position) = self.selection.choose(self.paths.present(), wanted, avoid) else { return };
             let Some((sequence, waiting)) = self.parking.take_oldest() else { return };
-            let Waiting { node, attempts, request, .. } = waiting;
-            self.start(position, node, attempts, sequence, request);
+            let Waiting { node, kind, attempts, request, .. } = waiting;
+            self.start(now, position, Start { node, kind, attempts, sequence }, request);
         }
     }
 
@@ -362,12 +434,36 @@ impl<R> Head<R> {
     }
 
     #[inline]
-    fn start(&mut self, position: usize, node: Node, attempts: u32, sequence: u64, request: R) {
+    fn start(&mut self, now: Instant, position: usize, start: Start, request: R) {
+        self.start_for(now, position, start, Errand::Regular, request);
+    }
+
+    #[inline]
+    fn start_for(&mut self, now: Instant, position: usize, start: Start, wanted: Errand, request: R) {
+        let Start { node, kind, attempts, sequence } = start;
         self.counters.retried += u64::from(attempts > 0);
-        let (path, errand) = self.paths.started(position);
-        let ticket =
-            Ticket { path, slot: position, node, attempts: attempts.saturating_add(1), sequence, errand };
-        self.actions.push_back(Action::Start { path, ticket, request });
+        let started = self.paths.started(now, position, sequence, kind);
+        let errand = if started.errand == Errand::Regular { wanted } else { started.errand };
+        let ticket = Ticket {
+            path: started.path,
+            slot: position,
+            node,
+            attempts: attempts.saturating_add(1),
+            sequence,
+            errand,
+            kind,
+            started: started.at,
+            depth: started.depth,
+        };
+        if self.watch_at.is_none() && self.paths.is_timed() {
+            self.begin_watch(now, position);
+        }
+        if let Hedging::On { percent } = self.hedging
+            && kind.class.is_read()
+        {
+            self.earn_hedges(percent);
+        }
+        self.actions.push_back(Action::Start { path: ticket.path, ticket, request });
     }
 
     #[inline]
@@ -421,15 +517,35 @@ impl<R> Head<R> {
         };
         let removal = self.life.removal_at(self.delayed_removal);
         let back_off = if self.life.is_over() { None } else { self.paths.next_back_off() };
-        self.deadline =
-            [self.parking.next_pause(), back_off, no_path_end, removal].into_iter().flatten().min();
+        self.watch_at = self.watch_at.filter(|_| !self.life.is_over());
+        self.deadline = [self.parking.next_pause(), back_off, no_path_end, removal, self.watch_at]
+            .into_iter()
+            .flatten()
+            .min();
     }
 
-    fn changed(&mut self, change: Change) {
+    /// Looks at what is in flight no later than then.
+    pub(crate) fn watch_by(&mut self, at: Instant) {
+        if self.watch_at.is_none_or(|watch| at < watch) {
+            self.watch_at = Some(at);
+            self.deadline = Some(self.deadline.map_or(at, |deadline| deadline.min(at)));
+        }
+    }
+
+    pub(crate) fn act(&mut self, action: Action<R>) {
+        self.actions.push_back(action);
+    }
+
+    pub(crate) fn changed(&mut self, change: Change) {
         self.actions.push_back(Action::Changed(change));
     }
 
-    fn refuse(&mut self, path: PathId, misuse: Misuse) {
+    pub(crate) fn refuse(&mut self, path: PathId, misuse: Misuse) {
         self.changed(Change::Refused { path, misuse });
     }
+}
+
+/// Whether anybody wants to know how long requests take.
+fn is_timed(policy: Policy, slow_paths: SlowPaths, hedging: Hedging) -> bool {
+    policy == Policy::Latency || slow_paths == SlowPaths::Demote || hedging != Hedging::Off
 }

@@ -14,8 +14,12 @@ extern crate alloc;
 extern crate std;
 
 mod event;
+mod explain;
+mod gauge;
 mod head;
+mod kind;
 mod options;
+mod pace;
 mod parking;
 mod paths;
 mod policy;
@@ -25,14 +29,18 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod watch;
 
 pub use event::{Action, Change, Event, Misuse};
+pub use explain::{Explained, Why};
 pub use head::Head;
+pub use kind::{Class, Kind, Mark};
 pub use options::{
-    BACK_OFF_FAILURES, BACK_OFF_FIRST, BACK_OFF_LONGEST, BackOff, NoPath, Options, PARKED_MAX, PAUSE_MAX,
-    RETRIES_MAX,
+    BACK_OFF_FAILURES, BACK_OFF_FIRST, BACK_OFF_LONGEST, BackOff, HEDGE_PERCENT, Hedging, NoPath, Options,
+    PARKED_MAX, PAUSE_MAX, PROBATION, RETRIES_MAX, SlowPaths, Trial,
 };
-pub use paths::PATHS_MAX;
+pub use pace::{Lag, Pace};
+pub use paths::{PATHS_MAX, Tried};
 pub use policy::{Distances, LOCAL_DISTANCE, NODES_MAX, Policy, REMOTE_DISTANCE, UnknownPolicy};
 pub use registry::{Entry, HEADS_MAX, HeadIndex, Registry, RegistryFull};
 pub use status::{Counters, Health, PathStatus, Status};

@@ -20,6 +20,13 @@ pub const BACK_OFF_FAILURES: u32 = 3;
 /// The first back-off: short, because it delays everything when the path is the only one.
 pub const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
 
+/// After a back-off one failure takes the path out again within this time, for twice as long: a path that works now and
+/// then does more harm than one that does not.
+pub const PROBATION: Duration = Duration::from_secs(10);
+
+/// Hedged reads for each hundred reads, if not said otherwise: what is added to the load of an array that is busy.
+pub const HEDGE_PERCENT: u8 = 2;
+
 /// The longest back-off: a repaired path is noticed within this time, a broken one costs one request in it.
 pub const BACK_OFF_LONGEST: Duration = Duration::from_secs(30);
 
@@ -35,6 +42,9 @@ pub struct Options {
     /// Re-sends of one request, beyond the first sending.
     pub retries_max: u32,
     pub back_off: BackOff,
+    pub trial: Trial,
+    pub slow_paths: SlowPaths,
+    pub hedging: Hedging,
     pub distances: Distances,
 }
 
@@ -47,9 +57,40 @@ impl Default for Options {
             parked_max: PARKED_MAX,
             retries_max: RETRIES_MAX,
             back_off: BackOff::default(),
+            trial: Trial::default(),
+            slow_paths: SlowPaths::default(),
+            hedging: Hedging::default(),
             distances: Distances::default(),
         }
     }
+}
+
+/// How a path that was backed off is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Trial {
+    /// By the next request: for drivers that have nothing else to send.
+    #[default]
+    Request,
+    /// By a request of the driver's own ([`crate::Action::Try`]), so that no user waits for what may fail.
+    Canary,
+}
+
+/// What is done about paths that are far slower than their peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SlowPaths {
+    #[default]
+    Ignore,
+    /// They are used only if there is no other, until canaries ([`crate::Action::Try`]) are fast again.
+    Demote,
+}
+
+/// Whether reads that take long are sent on another path as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Hedging {
+    #[default]
+    Off,
+    /// So many of a hundred reads, [`HEDGE_PERCENT`] by default; those that take longer than all but as many do.
+    On { percent: u8 },
 }
 
 /// What to do with requests when no path is usable and none may become so by itself.

@@ -5,13 +5,14 @@
 use alloc::collections::BTreeMap;
 use clock::Instant;
 
-use crate::{Node, PathId};
+use crate::{Kind, Node, PathId};
 
 /// A request that waits, with what its next ticket needs.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Waiting<R> {
     pub(crate) node: Node,
+    pub(crate) kind: Kind,
     /// Starts so far.
     pub(crate) attempts: u32,
     /// The path that failed it last, if its last end was a failure.
@@ -62,9 +63,9 @@ impl<R> Parking<R> {
         debug_assert!(twin.is_none(), "a sequence number names one request");
     }
 
-    /// Node and path to avoid of the request that starts next.
-    pub(crate) fn oldest(&self) -> Option<(Node, Option<PathId>)> {
-        self.parked.first_key_value().map(|(_, waiting)| (waiting.node, waiting.avoid))
+    /// Node, kind and path to avoid of the request that starts next.
+    pub(crate) fn oldest(&self) -> Option<(Node, Kind, Option<PathId>)> {
+        self.parked.first_key_value().map(|(_, waiting)| (waiting.node, waiting.kind, waiting.avoid))
     }
 
     pub(crate) fn take_oldest(&mut self) -> Option<(u64, Waiting<R>)> {

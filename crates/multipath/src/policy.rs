@@ -9,8 +9,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
-use crate::paths::Path;
-use crate::{Access, Node};
+use clock::{Duration, Instant};
+
+use crate::paths::{Path, Rank};
+use crate::{Class, Node};
 
 /// Nodes with a path choice of their own; those above share the last one. What Linux allows on 64-bit machines.
 pub const NODES_MAX: u16 = 1024;
@@ -31,15 +33,18 @@ pub enum Policy {
     RoundRobin,
     /// The optimized path with the fewest requests in flight.
     QueueDepth,
+    /// The optimized path on which a request of its class is expected to end first: by what such requests took there
+    /// lately, and how many are in flight.
+    Latency,
 }
 
-/// The name is none of `numa`, `round-robin`, `queue-depth`.
+/// The name is none of `numa`, `round-robin`, `queue-depth`, `latency`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownPolicy;
 
 impl fmt::Display for UnknownPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown policy: use numa, round-robin or queue-depth")
+        f.write_str("unknown policy: use numa, round-robin, queue-depth or latency")
     }
 }
 
@@ -53,6 +58,7 @@ impl FromStr for Policy {
             "numa" => Ok(Self::Numa),
             "round-robin" => Ok(Self::RoundRobin),
             "queue-depth" => Ok(Self::QueueDepth),
+            "latency" => Ok(Self::Latency),
             _ => Err(UnknownPolicy),
         }
     }
@@ -64,6 +70,7 @@ impl fmt::Display for Policy {
             Self::Numa => "numa",
             Self::RoundRobin => "round-robin",
             Self::QueueDepth => "queue-depth",
+            Self::Latency => "latency",
         })
     }
 }
@@ -94,10 +101,18 @@ impl Distances {
     }
 }
 
+/// What is to be sent, as far as the choice of its path goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) now: Instant,
+    pub(crate) node: Node,
+    pub(crate) class: Class,
+}
+
 /// The policy with what it remembers: for each node the position of the path that was chosen last. That path is
 /// looked at anew each time, so one that stops being usable is left at once without being forgotten here.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone, Hash))]
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Selection {
     policy: Policy,
     distances: Distances,
@@ -119,10 +134,11 @@ impl Selection {
     }
 
     /// Where the next request goes. `avoid` is the path that failed it last: taken only if there is no other.
-    pub(crate) fn choose(&mut self, paths: &[Path], node: Node, avoid: Option<usize>) -> Option<usize> {
-        let choice = self.choose_except(paths, node, avoid);
+    #[inline]
+    pub(crate) fn choose(&mut self, paths: &[Path], wanted: Wanted, avoid: Option<usize>) -> Option<usize> {
+        let choice = self.choose_except(paths, wanted, avoid);
         if choice.is_none() && avoid.is_some() {
-            return self.choose_except(paths, node, None);
+            return self.choose_except(paths, wanted, None);
         }
         choice
     }
@@ -142,19 +158,25 @@ impl Selection {
         }
     }
 
-    fn choose_except(&mut self, paths: &[Path], node: Node, avoid: Option<usize>) -> Option<usize> {
+    /// The same, but none rather than `avoid`.
+    #[inline]
+    pub(crate) fn choose_except(
+        &mut self,
+        paths: &[Path],
+        wanted: Wanted,
+        avoid: Option<usize>,
+    ) -> Option<usize> {
         match self.policy {
-            Policy::Numa => self.numa(paths, node, avoid),
-            Policy::RoundRobin => self.round_robin(paths, node, avoid),
+            Policy::Numa => self.numa(paths, wanted.node, avoid),
+            Policy::RoundRobin => self.round_robin(paths, wanted.node, avoid),
             Policy::QueueDepth => queue_depth(paths, avoid),
+            Policy::Latency => latency(paths, wanted, avoid),
         }
     }
 
     fn numa(&mut self, paths: &[Path], node: Node, avoid: Option<usize>) -> Option<usize> {
         match self.current(node) {
-            Some(current)
-                if Some(current) != avoid && paths[current].selectable() == Some(Access::Optimized) =>
-            {
+            Some(current) if Some(current) != avoid && paths[current].rank() == Some(Rank::Optimized) => {
                 Some(current)
             }
             _ => self.search(paths, node, avoid),
@@ -163,48 +185,39 @@ impl Selection {
 
     fn round_robin(&mut self, paths: &[Path], node: Node, avoid: Option<usize>) -> Option<usize> {
         let Some(old) = self.current(node) else { return self.search(paths, node, avoid) };
-        let mut other = None;
+        let mut other: Option<(Rank, usize)> = None;
         for position in (old + 1..paths.len()).chain(0..old) {
             if Some(position) == avoid {
                 continue;
             }
-            match paths[position].selectable() {
-                Some(Access::Optimized) => return self.remember(node, position),
-                Some(Access::NonOptimized) if other.is_none() => other = Some(position),
+            match paths[position].rank() {
+                Some(Rank::Optimized) => return self.remember(node, position),
+                Some(rank) if other.is_none_or(|(best, _)| rank < best) => other = Some((rank, position)),
                 _ => {}
             }
         }
-        let old_access = if Some(old) == avoid { None } else { paths[old].selectable() };
-        match (old_access, other) {
-            (Some(Access::Optimized), _) | (Some(Access::NonOptimized), None) => Some(old),
-            (_, Some(other)) => self.remember(node, other),
+        let old_rank = if Some(old) == avoid { None } else { paths[old].rank() };
+        match (old_rank, other) {
+            (Some(rank), Some((best, _))) if rank < best => Some(old),
+            (_, Some((_, other))) => self.remember(node, other),
+            (Some(_), None) => Some(old),
             (None, None) => None,
         }
     }
 
-    /// The nearest optimized path, else the nearest non-optimized one.
+    /// The nearest of the best.
     fn search(&mut self, paths: &[Path], node: Node, avoid: Option<usize>) -> Option<usize> {
-        let mut optimized: Option<(u8, usize)> = None;
-        let mut non_optimized: Option<(u8, usize)> = None;
-        for (position, path) in paths.iter().enumerate() {
-            if Some(position) == avoid {
-                continue;
-            }
-            let nearest = match path.selectable() {
-                Some(Access::Optimized) => &mut optimized,
-                Some(Access::NonOptimized) => &mut non_optimized,
-                None => continue,
-            };
-            let distance = match (self.policy, path.node) {
-                (Policy::Numa, Some(home)) => self.distances.between(node, home),
-                _ => LOCAL_DISTANCE,
-            };
-            if nearest.is_none_or(|(least, _)| distance < least) {
-                *nearest = Some((distance, position));
-            }
-        }
-        let (_, position) = optimized.or(non_optimized)?;
+        let distance = |path: &Path| match self.policy {
+            Policy::Numa => self.distance(path, node),
+            _ => LOCAL_DISTANCE,
+        };
+        let position = best_of(paths, avoid, |path| u64::from(distance(path)))?;
         self.remember(node, position)
+    }
+
+    /// A path without a node is as near as can be.
+    pub(crate) fn distance(&self, path: &Path, node: Node) -> u8 {
+        path.node.map_or(LOCAL_DISTANCE, |home| self.distances.between(node, home))
     }
 
     fn current(&self, node: Node) -> Option<usize> {
@@ -222,24 +235,66 @@ impl Selection {
 }
 
 fn queue_depth(paths: &[Path], avoid: Option<usize>) -> Option<usize> {
-    let mut optimized: Option<(u32, usize)> = None;
-    let mut non_optimized: Option<(u32, usize)> = None;
+    let mut best: Option<(Rank, u32, usize)> = None;
     for (position, path) in paths.iter().enumerate() {
         if Some(position) == avoid {
             continue;
         }
+        let Some(rank) = path.rank() else { continue };
         let depth = path.in_flight;
-        let least = match path.selectable() {
-            Some(Access::Optimized) if depth == 0 => return Some(position),
-            Some(Access::Optimized) => &mut optimized,
-            Some(Access::NonOptimized) => &mut non_optimized,
-            None => continue,
-        };
-        if least.is_none_or(|(least, _)| depth < least) {
-            *least = Some((depth, position));
+        if rank == Rank::Optimized && depth == 0 {
+            return Some(position);
+        }
+        if best.is_none_or(|(best, least, _)| (rank, depth) < (best, least)) {
+            best = Some((rank, depth, position));
         }
     }
-    optimized.or(non_optimized).map(|(_, position)| position)
+    best.map(|(_, _, position)| position)
+}
+
+fn latency(paths: &[Path], wanted: Wanted, avoid: Option<usize>) -> Option<usize> {
+    let unmeasured = unmeasured_turn(paths, wanted);
+    best_of(paths, avoid, |path| expected(path, wanted, unmeasured))
+}
+
+/// What a request has to count with on a path, in nanoseconds.
+#[inline]
+fn expected(path: &Path, wanted: Wanted, unmeasured: u64) -> u64 {
+    let turn = path.gauge.turn(wanted.now, wanted.class).unwrap_or(unmeasured);
+    turn.saturating_mul(u64::from(path.in_flight) + 1)
+}
+
+/// A path that nothing is known of counts twice as good as the best that something is known of: so it is tried, and known
+/// then.
+fn unmeasured_turn(paths: &[Path], wanted: Wanted) -> u64 {
+    let turns = paths.iter().filter(|path| path.rank().is_some());
+    let best = turns.filter_map(|path| path.gauge.turn(wanted.now, wanted.class)).min();
+    best.map_or(1, |best| best / 2)
+}
+
+/// When a request is expected to end on a path, as [`Policy::Latency`] reckons.
+pub(crate) fn expectation(paths: &[Path], position: usize, wanted: Wanted) -> Duration {
+    Duration::from_nanos(expected(&paths[position], wanted, unmeasured_turn(paths, wanted)))
+}
+
+/// The first of the best ranked with the least cost.
+#[inline]
+fn best_of(paths: &[Path], avoid: Option<usize>, cost: impl Fn(&Path) -> u64) -> Option<usize> {
+    let mut best: Option<(Rank, u64, usize)> = None;
+    for (position, path) in paths.iter().enumerate() {
+        if Some(position) == avoid {
+            continue;
+        }
+        let Some(rank) = path.rank() else { continue };
+        if best.is_some_and(|(best, ..)| best < rank) {
+            continue;
+        }
+        let cost = cost(path);
+        if best.is_none_or(|(best, least, _)| (rank, cost) < (best, least)) {
+            best = Some((rank, cost, position));
+        }
+    }
+    best.map(|(_, _, position)| position)
 }
 
 const fn cache_slot(node: Node) -> usize {

@@ -3,7 +3,7 @@
 use clock::{Duration, Instant};
 use core::fmt;
 
-use crate::{Node, PathId, PathState, Policy};
+use crate::{Node, Pace, PathId, PathState, Policy};
 
 /// How a path has done lately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +48,10 @@ pub struct PathStatus {
     pub health: Health,
     /// Requests in flight.
     pub in_flight: u32,
+    /// Whether it keeps up with its peers.
+    pub pace: Pace,
+    /// What small reads take on it, on average; none if none was timed.
+    pub took: Option<Duration>,
     /// When `state` last changed.
     pub since: Instant,
     /// Requests started, ever.
@@ -59,6 +63,9 @@ pub struct PathStatus {
 impl fmt::Display for PathStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}, {}, {} in flight", self.id, self.state, self.health, self.in_flight)?;
+        if let Pace::Slow { .. } = self.pace {
+            write!(f, ", slow")?;
+        }
         write!(f, ", {} started, {} failed", self.started, self.failures)
     }
 }
@@ -78,6 +85,8 @@ pub struct Counters {
     pub no_path: u64,
     /// Requests ended with [`crate::Outcome::RetriesExhausted`].
     pub retries_exhausted: u64,
+    /// Reads that were sent on a second path while the first had them.
+    pub hedged: u64,
 }
 
 /// One head, as seen now.

@@ -1,9 +1,9 @@
 //! What travels with a request that is in flight, and what is said about it when it comes back.
 
-use clock::Duration;
+use clock::{Duration, Instant};
 use core::fmt;
 
-use crate::{Node, PathId};
+use crate::{Kind, Node, PathId};
 
 /// Proof that a head started a request. Moves out with [`crate::Action::Start`] and back with
 /// [`crate::Event::Ended`], exactly once: it can be neither copied nor made by anybody else.
@@ -20,6 +20,11 @@ pub struct Ticket {
     /// Place in the order of submission.
     pub(crate) sequence: u64,
     pub(crate) errand: Errand,
+    pub(crate) kind: Kind,
+    /// When it was started, if times are taken.
+    pub(crate) started: Instant,
+    /// Requests that were on the path then.
+    pub(crate) depth: u32,
 }
 
 /// Why a request was started on its path.
@@ -28,6 +33,8 @@ pub(crate) enum Errand {
     Regular,
     /// The one request that finds out whether a path works again after its back-off.
     Trial,
+    /// A second copy of a read: it is not sent again.
+    Hedge,
 }
 
 impl Ticket {
@@ -65,6 +72,8 @@ pub enum Verdict {
     Again { after: Duration },
     /// The path failed this request: send it on another path if there is one. Counts as a failure of the path.
     Failover,
+    /// Finish it: nobody waits for it, and how it ended says nothing of the path.
+    Moot,
 }
 
 /// How a request ended, as far as multipath is concerned.

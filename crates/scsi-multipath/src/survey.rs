@@ -47,6 +47,7 @@ pub enum SurveyEvent {
 }
 
 /// What the driver must do.
+#[expect(clippy::large_enum_variant, reason = "a command moves by value everywhere")]
 #[derive(Debug)]
 pub enum SurveyAction {
     /// Send it to that logical unit and give it back with [`SurveyEvent::Ended`].

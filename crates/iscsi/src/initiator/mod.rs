@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 
 use clock::{Duration, Instant};
-use scsi::{Command, Ending, Lun, SenseData};
+use scsi::{Command, CommandId, Ending, Lun, SenseData};
 
 pub use discover::{PORT_DEFAULT, Portal, Scope, TargetRecord};
 pub use error::{LoginError, Misbehaviour, Reason};
@@ -92,6 +92,9 @@ pub enum Event<C> {
         id: u64,
         function: TaskManagement,
     },
+    /// The time of this command is over: it is aborted (ABORT TASK) as if its timeout had come. Nothing if it has come
+    /// back, or if so many are being aborted that it has to wait for its own timeout.
+    Expire(CommandId),
     /// Commands for this logical unit of which no byte has left come back at once as `Withdrawn`.
     Withdraw(Lun),
     /// One question at a time: a later one replaces one that was not sent yet.
@@ -283,6 +286,7 @@ impl<C> Session<C> {
             Event::Closed => return Err(Reason::Closed),
             Event::Command { lun, command } => self.take_command(now, lun, command),
             Event::TaskManagement { id, function } => self.start_task_management(now, id, function),
+            Event::Expire(command) => self.expire_early(now, command),
             Event::Withdraw(lun) => self.withdraw_from(lun),
             Event::SendTargets(scope) => self.wanted = Some(scope),
             Event::Logout(reason) => self.log_out(now, reason)?,

@@ -217,6 +217,15 @@ impl<C> Session<C> {
         }
     }
 
+    /// Somebody has waited long enough for a command.
+    pub(super) fn expire_early(&mut self, now: Instant, command: CommandId) {
+        let Some(slot) = self.commands.find_id(command).filter(|_| self.is_logged_in()) else { return };
+        let is_aborting = self.commands.entry(slot).stage == Stage::Aborting;
+        if !is_aborting && self.aborts() < ABORTS_MAX {
+            self.expire_command(now, slot);
+        }
+    }
+
     fn expire_command(&mut self, now: Instant, slot: Slot) {
         let (entry, id) = (self.commands.entry(slot), self.commands.command(slot).id);
         let (lun, tag, cmd_sn) = (entry.lun, entry.tag, entry.cmd_sn);

@@ -104,7 +104,8 @@ fn each_event(world: &World, mut visit: impl FnMut(World)) {
     let other = match world.head.status().policy {
         Policy::Numa => Policy::RoundRobin,
         Policy::RoundRobin => Policy::QueueDepth,
-        Policy::QueueDepth => Policy::Numa,
+        Policy::QueueDepth => Policy::Latency,
+        Policy::Latency => Policy::Numa,
     };
     after(&|world| world.tell(Event::SetPolicy(other)));
     if world.head.poll_timeout().is_some() {

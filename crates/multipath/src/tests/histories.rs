@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tests::world::World;
+use crate::{Hedging, SlowPaths, Trial};
 
 /// An event in the making: numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -15,6 +16,9 @@ enum Step {
     NoPath(NoPath),
     DelayedRemoval(Duration),
     Pass(Duration),
+    Tried(usize, Tried),
+    SlowPaths(SlowPaths),
+    Hedging(Hedging),
     Timeout,
 }
 
@@ -46,7 +50,29 @@ fn no_path() -> impl Strategy<Value = NoPath> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    prop_oneof![Just(Policy::Numa), Just(Policy::RoundRobin), Just(Policy::QueueDepth)]
+    prop::sample::select(&POLICIES)
+}
+
+fn tried() -> impl Strategy<Value = Tried> {
+    prop_oneof![3 => Just(Tried::Worked), 2 => Just(Tried::Failed), 1 => Just(Tried::Unknown)]
+}
+
+fn slow_paths() -> impl Strategy<Value = SlowPaths> {
+    prop_oneof![Just(SlowPaths::Ignore), Just(SlowPaths::Demote)]
+}
+
+fn hedging() -> impl Strategy<Value = Hedging> {
+    prop_oneof![Just(Hedging::Off), (1_u8..60).prop_map(|percent| Hedging::On { percent })]
+}
+
+fn setting() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        policy().prop_map(Step::Policy),
+        no_path().prop_map(Step::NoPath),
+        (1_u64..20).prop_map(|delay| Step::DelayedRemoval(seconds(delay))),
+        slow_paths().prop_map(Step::SlowPaths),
+        hedging().prop_map(Step::Hedging),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -55,17 +81,20 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (any::<usize>(), verdict()).prop_map(|(which, verdict)| Step::End(which, verdict)),
         4 => (0_u32..5, proptest::option::of(0_u16..3), state())
             .prop_map(|(path, node, state)| Step::Path(path, node, state)),
-        1 => policy().prop_map(Step::Policy),
-        1 => no_path().prop_map(Step::NoPath),
-        1 => (1_u64..20).prop_map(|delay| Step::DelayedRemoval(seconds(delay))),
+        2 => setting(),
         2 => (1_u64..3_000).prop_map(|time| Step::Pass(Duration::from_millis(time))),
-        3 => Just(Step::Timeout),
+        4 => (any::<usize>(), tried()).prop_map(|(which, tried)| Step::Tried(which, tried)),
+        4 => Just(Step::Timeout),
     ]
 }
 
 fn options() -> impl Strategy<Value = Options> {
-    (policy(), no_path(), 1_u64..20, 1_u32..4, 0_u32..6).prop_map(
-        |(policy, no_path, delay, failures, retries_max)| Options {
+    let watch = (slow_paths(), hedging(), prop_oneof![Just(Trial::Request), Just(Trial::Canary)]);
+    (policy(), no_path(), 1_u64..20, 1_u32..4, 0_u32..6, watch).prop_map(
+        |(policy, no_path, delay, failures, retries_max, (slow_paths, hedging, trial))| Options {
+            slow_paths,
+            hedging,
+            trial,
             policy,
             no_path,
             delayed_removal: seconds(delay),
@@ -88,6 +117,12 @@ fn take(world: &mut World, step: Step) {
         Step::NoPath(no_path) => world.set_no_path(no_path),
         Step::DelayedRemoval(delay) => world.tell(Event::SetDelayedRemoval(delay)),
         Step::Pass(time) => world.pass(time),
+        Step::Tried(which, tried) if !world.canaries.is_empty() => {
+            world.tried(which % world.canaries.len(), tried);
+        }
+        Step::Tried(..) => {}
+        Step::SlowPaths(slow_paths) => world.tell(Event::SetSlowPaths(slow_paths)),
+        Step::Hedging(hedging) => world.tell(Event::SetHedging(hedging)),
         Step::Timeout => {
             world.timeout();
         }
@@ -100,6 +135,8 @@ fn finish_all(world: &mut World) {
     for _ in 0..100_000 {
         if !world.in_flight.is_empty() {
             world.end(0, Verdict::Done);
+        } else if !world.canaries.is_empty() {
+            world.tried(0, Tried::Worked);
         } else if world.head.status().parked + world.head.status().pausing == 0 {
             return;
         } else {

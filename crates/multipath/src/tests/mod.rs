@@ -5,6 +5,7 @@ mod policy;
 mod removal;
 mod retry;
 mod seed_defects;
+mod slow;
 mod status;
 mod world;
 
@@ -12,8 +13,8 @@ use alloc::vec::Vec;
 use clock::{Duration, Instant};
 
 use crate::{
-    Access, Action, BackOff, Change, Event, Head, NoPath, Node, Options, Outcome, PathId, PathState, Policy,
-    Ticket, Verdict,
+    Access, Action, BackOff, Change, Event, Head, Kind, Lag, Mark, NoPath, Node, Options, Outcome, PathId,
+    PathState, Policy, Ticket, Tried, Verdict,
 };
 
 const OPTIMIZED: PathState = PathState::Usable(Access::Optimized);
@@ -25,6 +26,8 @@ struct Bench {
     now: Instant,
     in_flight: Vec<(Ticket, u32)>,
     changes: Vec<Change>,
+    /// What new requests are.
+    kind: Kind,
 }
 
 /// What a head did with requests, changes left out.
@@ -33,14 +36,24 @@ enum Did {
     /// Request, path.
     Start(u32, u32),
     Finish(u32, Outcome),
+    /// A canary on this path.
+    Try(u32),
+    /// Path, mark.
+    Late(u32, u32, Lag),
     Gone,
 }
 
-use Did::{Finish, Gone, Start};
+use Did::{Finish, Gone, Late, Start, Try};
 
 impl Bench {
     fn new(options: Options) -> Self {
-        Self { head: Head::new(options), now: Instant::START, in_flight: Vec::new(), changes: Vec::new() }
+        Self {
+            head: Head::new(options),
+            now: Instant::START,
+            in_flight: Vec::new(),
+            changes: Vec::new(),
+            kind: Kind::default(),
+        }
     }
 
     /// Paths P0, P1, … in these states.
@@ -64,6 +77,8 @@ impl Bench {
                     self.in_flight.push((ticket, request));
                 }
                 Action::Finish { request, outcome } => did.push(Finish(request, outcome)),
+                Action::Try { path } => did.push(Try(path.0)),
+                Action::Late { path, mark, why } => did.push(Late(path.0, mark.0, why)),
                 Action::Gone => did.push(Gone),
                 Action::Changed(change) => self.changes.push(change),
             }
@@ -76,7 +91,8 @@ impl Bench {
     }
 
     fn submit_on(&mut self, node: u16, request: u32) -> Vec<Did> {
-        self.tell(Event::Submit { node: Node(node), request })
+        let kind = Kind { mark: self.kind.mark.map(|_| Mark(request)), ..self.kind };
+        self.tell(Event::Submit { node: Node(node), kind, request })
     }
 
     /// The path that a new request takes; it stays in flight.
@@ -120,10 +136,16 @@ impl Bench {
         self.tell(Event::Timeout)
     }
 
+    fn tried(&mut self, path: u32, tried: Tried) -> Vec<Did> {
+        self.tell(Event::Tried { path: PathId(path), tried })
+    }
+
     fn depths(&self) -> Vec<u32> {
         self.head.paths().map(|path| path.in_flight).collect()
     }
 }
+
+const POLICIES: [Policy; 4] = [Policy::Numa, Policy::RoundRobin, Policy::QueueDepth, Policy::Latency];
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

@@ -14,7 +14,7 @@ fn add_on_node(bench: &mut Bench, path: u32, node: u16, state: PathState) {
 
 #[test]
 fn policy_names_match_exactly() {
-    for policy in [Policy::Numa, Policy::RoundRobin, Policy::QueueDepth] {
+    for policy in POLICIES {
         assert_eq!(alloc::format!("{policy}").parse(), Ok(policy));
     }
     for name in ["", "num", "numax", "NUMA", "round", "round-robin ", "queue_depth"] {
@@ -151,7 +151,7 @@ fn queue_depth_falls_back_to_the_least_loaded_non_optimized_path() {
 
 #[test]
 fn no_policy_selects_a_path_that_is_waiting_or_down() {
-    for policy in [Policy::Numa, Policy::RoundRobin, Policy::QueueDepth] {
+    for policy in POLICIES {
         let states = [PathState::Waiting, PathState::Down, NON_OPTIMIZED];
         let mut bench = Bench::with_paths(with_policy(policy), &states);
         assert_eq!(next(&mut bench, 3), [2, 2, 2], "{policy}");
@@ -160,7 +160,7 @@ fn no_policy_selects_a_path_that_is_waiting_or_down() {
 
 #[test]
 fn an_access_state_that_changes_is_obeyed_by_the_next_request() {
-    for policy in [Policy::Numa, Policy::RoundRobin, Policy::QueueDepth] {
+    for policy in POLICIES {
         let mut bench = Bench::with_paths(with_policy(policy), &[OPTIMIZED, NON_OPTIMIZED]);
         assert_eq!(next(&mut bench, 2), [0, 0], "{policy}");
         bench.change(0, NON_OPTIMIZED);
@@ -171,7 +171,7 @@ fn an_access_state_that_changes_is_obeyed_by_the_next_request() {
 
 #[test]
 fn a_path_that_stops_being_usable_is_left_at_once() {
-    for policy in [Policy::Numa, Policy::RoundRobin, Policy::QueueDepth] {
+    for policy in POLICIES {
         for state in [PathState::Waiting, PathState::Down] {
             let mut bench = Bench::with_paths(with_policy(policy), &[OPTIMIZED; 2]);
             assert_eq!(next(&mut bench, 1), [0]);

@@ -11,7 +11,7 @@ fn quick() -> Options {
 
 #[test]
 fn a_failed_request_goes_to_another_path() {
-    for policy in [Policy::Numa, Policy::RoundRobin, Policy::QueueDepth] {
+    for policy in POLICIES {
         let mut bench = Bench::with_paths(with_policy(policy), &[OPTIMIZED, NON_OPTIMIZED]);
         assert_eq!(bench.submit(1), [Start(1, 0)]);
         assert_eq!(bench.end(1, Verdict::Failover), [Start(1, 1)], "{policy}: although not optimized");

@@ -90,7 +90,10 @@ fn the_last_removal_and_a_create_leave_one_live_head_in_either_order() {
 fn a_removed_head_is_dropped_with_all_that_it_holds() {
     let request = Rc::new(());
     let mut head: Head<Rc<()>> = Head::new(with_no_path(NoPath::Queue));
-    head.handle(Instant::START, Event::Submit { node: Node(0), request: Rc::clone(&request) });
+    head.handle(
+        Instant::START,
+        Event::Submit { node: Node(0), kind: Kind::default(), request: Rc::clone(&request) },
+    );
     let mut registry = Registry::new();
     let index = registry.find_or_create(&1, |_| head).unwrap().index();
     assert_eq!(Rc::strong_count(&request), 2);

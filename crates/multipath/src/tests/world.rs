@@ -5,7 +5,8 @@ use clock::{Duration, Instant};
 
 use super::QUICK;
 use crate::{
-    Action, Change, Event, Head, Health, NoPath, Node, Options, Outcome, PathId, PathState, Ticket, Verdict,
+    Action, Change, Class, Event, Head, Health, Kind, Mark, NoPath, Node, Options, Outcome, PathId,
+    PathState, Ticket, Tried, Verdict,
 };
 
 #[derive(Clone, Hash)]
@@ -22,6 +23,8 @@ pub(super) struct World {
     finished: u32,
     removed: bool,
     gone: bool,
+    /// Canaries that are out.
+    pub(super) canaries: Vec<PathId>,
 }
 
 impl World {
@@ -37,6 +40,7 @@ impl World {
             finished: 0,
             removed: false,
             gone: false,
+            canaries: Vec::new(),
         }
     }
 
@@ -48,7 +52,9 @@ impl World {
         let request = self.submitted;
         self.submitted += 1;
         self.held.push((request, None));
-        self.tell(Event::Submit { node: Node(node), request });
+        let class = if request.is_multiple_of(3) { Class::SmallWrite } else { Class::SmallRead };
+        let kind = Kind { class, mark: Some(Mark(request)) };
+        self.tell(Event::Submit { node: Node(node), kind, request });
     }
 
     pub(super) fn end(&mut self, position: usize, verdict: Verdict) {
@@ -71,6 +77,8 @@ impl World {
             }
             (Some(position), None) => {
                 self.paths.remove(position);
+                // Nobody waits for its canary any more.
+                self.canaries.retain(|canary| *canary != path);
                 self.tell(Event::PathRemoved { path });
             }
             (None, Some(state)) => {
@@ -87,6 +95,11 @@ impl World {
     pub(super) fn set_no_path(&mut self, no_path: NoPath) {
         self.no_path = no_path;
         self.tell(Event::SetNoPath(no_path));
+    }
+
+    pub(super) fn tried(&mut self, which: usize, tried: Tried) {
+        let path = self.canaries.remove(which);
+        self.tell(Event::Tried { path, tried });
     }
 
     pub(super) fn remove(&mut self) {
@@ -133,6 +146,15 @@ impl World {
                 self.let_go(request);
                 self.finished += 1;
                 outcomes.push(outcome);
+            }
+            Action::Try { path } => {
+                assert!(!self.canaries.contains(&path), "two canaries on {path}");
+                self.canaries.push(path);
+            }
+            Action::Late { path, mark, .. } => {
+                let is_there =
+                    |(ticket, request): &(Ticket, u32)| *request == mark.0 && ticket.path() == path;
+                assert!(self.in_flight.iter().any(is_there), "{mark:?} is not in flight on {path}");
             }
             Action::Gone => {
                 assert!(!self.gone, "gone twice");

@@ -27,11 +27,16 @@ impl Disk {
         match context.0 {
             Kind::Disk { path, flight: Flight::Work { mut work, ticket } } => {
                 work.buffer = buffer;
-                self.work_ended(now, path, work, ticket, ending);
+                if self.is_moot(&work) {
+                    self.moot_ended(now, path, work, ticket, ending);
+                } else {
+                    self.work_ended(now, path, work, ticket, ending);
+                }
             }
             Kind::Disk { path, flight: Flight::Probe(question) } => {
                 self.probe_ended(now, path, question, &buffer, ending);
             }
+            Kind::Disk { path, flight: Flight::Canary } => self.canary_ended(now, path, buffer, ending),
             Kind::Survey { .. } | Kind::Direct { .. } => {
                 debug_assert!(false, "a command of somebody else came back to a disk");
             }
@@ -173,6 +178,7 @@ impl Disk {
 
     /// The head has done with a piece.
     pub(super) fn piece_ended(&mut self, now: Instant, work: Work, outcome: Outcome) {
+        let Some(work) = self.decide(work, outcome) else { return };
         match (outcome, work.said) {
             (Outcome::Done, Said::Done) => self.piece_done(now, work),
             (Outcome::Done, Said::Held) => self.held.push(work),

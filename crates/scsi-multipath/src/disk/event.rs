@@ -4,12 +4,13 @@ use alloc::boxed::Box;
 
 use block::{Completion, Geometry, Request};
 use clock::Duration;
-use multipath::{NoPath, Node, PathId, Policy};
-use scsi::{Ending, Reply};
+use multipath::{Hedging, NoPath, Node, PathId, Policy, SlowPaths};
+use scsi::{CommandId, Ending, Reply};
 
 use crate::{AccessState, Command, Contradiction, Report, Unit};
 
 /// What happened.
+#[expect(clippy::large_enum_variant, reason = "a command moves by value everywhere")]
 #[derive(Debug)]
 pub enum Event {
     /// An export wants something done; issued on a NUMA node.
@@ -79,6 +80,8 @@ pub enum Event {
         reply: Reply,
     },
     SetPolicy(Policy),
+    SetSlowPaths(SlowPaths),
+    SetHedging(Hedging),
     SetNoPath(NoPath),
     SetDelayedRemoval(Duration),
     /// Take no more requests, finish and flush what there is, then say [`Action::Gone`].
@@ -152,6 +155,12 @@ pub enum Action {
     /// it is known what is behind it.
     Withdraw {
         path: PathId,
+    },
+    /// The answer of this command is not needed any more, or overdue: let the target abort it (ABORT TASK), and give it
+    /// back as ever. Nothing if it has come back meanwhile.
+    Abort {
+        path: PathId,
+        command: CommandId,
     },
     Finish(Request, Completion),
     /// What exports have to know; when first known and on every change.

@@ -8,6 +8,7 @@ mod complete;
 mod event;
 mod features;
 mod fence;
+mod late;
 mod path;
 mod paths;
 mod plan;
@@ -30,6 +31,7 @@ use crate::unit::Unit;
 use claims::Claims;
 use features::{Features, Missing};
 use fence::Fence;
+use late::Pieces;
 use path::Path;
 use resets::Resets;
 use work::{Said, Step, Work};
@@ -80,7 +82,12 @@ pub const FENCE_WAIT: Duration = Duration::from_secs(30);
 impl Default for Options {
     fn default() -> Self {
         Self {
-            head: multipath::Options { retries_max: RETRIES_MAX, ..multipath::Options::default() },
+            head: multipath::Options {
+                retries_max: RETRIES_MAX,
+                trial: multipath::Trial::Canary,
+                slow_paths: multipath::SlowPaths::Demote,
+                ..multipath::Options::default()
+            },
             sharing: Sharing::default(),
             fence: FencePolicy::default(),
         }
@@ -113,8 +120,13 @@ pub struct Disk {
     life: Life,
     /// Requests that were taken and not finished.
     requests: usize,
-    /// Questions of the disk's own that are out.
+    /// Questions and canaries of the disk's own that are out.
     probes_out: usize,
+    /// Pieces that are in flight, if the head may tell of them.
+    pieces: Pieces,
+    marks_pieces: bool,
+    /// Where a small read began lately, in bytes: canaries read there.
+    last_read: u64,
     next_id: u32,
     /// When paths that are down for their access state are asked about it again.
     access_poll: Option<Instant>,
@@ -186,7 +198,7 @@ impl Disk {
         if identity.name().is_weak() {
             actions.push_back(Action::Report(Report::WeakName { name: identity.name().clone() }));
         }
-        Self {
+        let mut disk = Self {
             identity,
             head: Head::new(options.head.clone()),
             options,
@@ -203,12 +215,17 @@ impl Disk {
             life: Life::Open,
             requests: 0,
             probes_out: 0,
+            pieces: Pieces::new(),
+            marks_pieces: false,
+            last_read: 0,
             next_id: 0,
             access_poll: None,
             deadline: None,
             complained: None,
             actions,
-        }
+        };
+        disk.set_marks();
+        disk
     }
 
     /// Says what happened. Drain [`Disk::poll_action`] afterwards. `now` must not go backwards.
@@ -235,6 +252,16 @@ impl Disk {
             Event::PathRemoved { path } => self.path_removed(now, path),
             Event::Access { path, state } => self.access_changed(now, path, state),
             Event::SetPolicy(policy) => self.head.handle(now, multipath::Event::SetPolicy(policy)),
+            Event::SetSlowPaths(slow_paths) => {
+                self.options.head.slow_paths = slow_paths;
+                self.set_marks();
+                self.head.handle(now, multipath::Event::SetSlowPaths(slow_paths));
+            }
+            Event::SetHedging(hedging) => {
+                self.options.head.hedging = hedging;
+                self.set_marks();
+                self.head.handle(now, multipath::Event::SetHedging(hedging));
+            }
             Event::SetNoPath(no_path) => self.head.handle(now, multipath::Event::SetNoPath(no_path)),
             Event::SetDelayedRemoval(delay) => {
                 self.head.handle(now, multipath::Event::SetDelayedRemoval(delay));
@@ -355,7 +382,8 @@ impl Disk {
         };
         plan::cut(features, &mut work);
         work.said = Said::Nothing;
-        self.head.handle(now, multipath::Event::Submit { node: work.node, request: work });
+        let kind = self.kind_of(&mut work);
+        self.head.handle(now, multipath::Event::Submit { node: work.node, kind, request: work });
     }
 
     /// Does what the head wants done, until it wants nothing more.
@@ -365,6 +393,8 @@ impl Disk {
                 match action {
                     multipath::Action::Start { path, ticket, request } => self.start(path, ticket, request),
                     multipath::Action::Finish { request, outcome } => self.piece_ended(now, request, outcome),
+                    multipath::Action::Try { path } => self.send_canary(now, path),
+                    multipath::Action::Late { path, mark, why } => self.late(now, path, mark, why),
                     multipath::Action::Gone => self.life = Life::HeadGone,
                     multipath::Action::Changed(change) => self.head_changed(change),
                 }
@@ -379,8 +409,10 @@ impl Disk {
     }
 
     fn start(&mut self, path: PathId, ticket: Ticket, mut work: Work) {
+        let id = self.take_id(path);
+        self.piece_sent(&work, path, id);
         let command = Command {
-            id: self.take_id(path),
+            id,
             cdb: work.piece.cdb,
             attribute: TaskAttribute::Simple,
             transfer: work.piece.transfer,

@@ -202,7 +202,7 @@ fn command(features: &Features, work: &mut Work, lba: Lba, blocks: Blocks, force
     }
 }
 
-const fn form(features: &Features) -> Form {
+pub(super) const fn form(features: &Features) -> Form {
     match features.addressing {
         Addressing::Sixteen => Form::Sixteen,
         Addressing::Ten => Form::Ten,

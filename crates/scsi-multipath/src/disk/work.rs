@@ -3,7 +3,7 @@
 use core::fmt;
 
 use block::{Buffer, Completion, Operation, Request, Tag};
-use multipath::{Node, Ticket};
+use multipath::{Mark, Node, Ticket};
 use scsi::{CdbBytes, Transfer};
 
 use super::claims::Extent;
@@ -32,6 +32,10 @@ pub(crate) struct Work {
     pub(super) said: Said,
     /// Writes acknowledged when a flush was issued: what it makes durable if it succeeds.
     pub(super) covers: u64,
+    /// How the head and the disk speak of this piece while it is in flight.
+    pub(super) mark: Option<Mark>,
+    /// It is the second copy of a read.
+    pub(super) is_second: bool,
 }
 
 /// Who wants it done.
@@ -93,6 +97,8 @@ pub(crate) enum Flight {
     Work { work: Work, ticket: Ticket },
     /// A question of the disk's own about this path.
     Probe(Question),
+    /// A read of the disk's own that shows what this path is worth.
+    Canary,
 }
 
 impl Work {
@@ -125,6 +131,21 @@ impl Work {
             elsewhere: 0,
             said: Said::Nothing,
             covers: 0,
+            mark: None,
+            is_second: false,
+        }
+    }
+
+    /// Where the piece begins, in bytes.
+    pub(super) fn piece_offset(&self) -> u64 {
+        self.operation.extent().map_or(0, |(offset, _)| offset + u64::from(self.cursor))
+    }
+
+    /// The request's name, if an export wants it.
+    pub(super) const fn tag(&self) -> Option<Tag> {
+        match self.issuer {
+            Issuer::Export(tag) => Some(tag),
+            Issuer::Shutdown => None,
         }
     }
 
@@ -158,6 +179,7 @@ impl fmt::Debug for Flight {
         match self {
             Self::Work { work, .. } => write!(f, "{:?} of {:?} at {}", work.step, work.issuer, work.cursor),
             Self::Probe(question) => write!(f, "{question}"),
+            Self::Canary => f.write_str("canary"),
         }
     }
 }

@@ -7,5 +7,6 @@ mod failovers;
 mod fences;
 mod identities;
 mod rig;
+mod slow;
 mod stories;
 mod surveys;

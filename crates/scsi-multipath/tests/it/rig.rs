@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use block::{Buffer, Completion, Durability, Effort, Error, Operation, Provisioning, Request, Tag};
 use clock::{Duration, Instant};
 use multipath::{Node, PathId, PathState};
-use scsi::{Ending, Lun, Reply, Status};
+use scsi::{CommandId, Ending, Lun, Reply, Status};
 use scsi_multipath::{
     Action, Command, Contradiction, Disk, Event, Function, Managed, Options, Proof, Rejection, Report,
     Summary, Survey, SurveyAction, SurveyError, SurveyEvent, TargetId, Unit,
@@ -50,6 +50,10 @@ pub(crate) struct Rig {
     /// Commands of these operation codes stay out until they are let go.
     pub(crate) holding: Vec<u8>,
     pub(crate) held: VecDeque<(PathId, Command)>,
+    /// Nothing comes back from these, though they take everything.
+    pub(crate) stalled: Vec<PathId>,
+    /// Commands that are to be aborted, in order.
+    pub(crate) aborts: Vec<(PathId, CommandId)>,
     pub(crate) finished: BTreeMap<Tag, (Completion, Buffer)>,
     pub(crate) reports: Vec<Report>,
     pub(crate) joined: Vec<PathId>,
@@ -82,6 +86,8 @@ impl Rig {
             faults: BTreeMap::new(),
             holding: Vec::new(),
             held: VecDeque::new(),
+            stalled: Vec::new(),
+            aborts: Vec::new(),
             finished: BTreeMap::new(),
             reports: Vec::new(),
             joined: Vec::new(),
@@ -125,7 +131,8 @@ impl Rig {
         while let Some(action) = self.disk.poll_action() {
             match action {
                 Action::Start { path, command } => {
-                    if self.holding.contains(&command.cdb.operation_code()) {
+                    let is_stalled = self.stalled.contains(&path);
+                    if is_stalled || self.holding.contains(&command.cdb.operation_code()) {
                         self.held.push_back((path, command));
                     } else {
                         self.execute(path, command);
@@ -138,6 +145,7 @@ impl Rig {
                 Action::Fence { path } => self.owed.push(path),
                 Action::Unfence { path } => self.owed.retain(|owed| *owed != path),
                 Action::Withdraw { .. } => {}
+                Action::Abort { path, command } => self.aborts.push((path, command)),
                 Action::Manage { path, function } => {
                     self.functions.push_back((path, function));
                     if function == Function::LogicalUnitReset {
@@ -227,6 +235,25 @@ impl Rig {
             Some(Fault::TargetFailure) => Ending::TargetFailure,
         };
         self.disk.handle(self.now, Event::Ended(command, ending));
+    }
+
+    /// The target aborts a command that it holds.
+    pub(crate) fn abort(&mut self, id: CommandId) {
+        let place = self.held.iter().position(|(_, command)| command.id == id);
+        let (_, command) = self.held.remove(place.expect("it is out")).expect("it is there");
+        self.handle(Event::Ended(command, Ending::Aborted));
+    }
+
+    /// Executes the commands of a path that are held back, as if the path had only been slow.
+    pub(crate) fn wake(&mut self, path: PathId) {
+        self.stalled.retain(|stalled| *stalled != path);
+        let (of_path, rest) = core::mem::take(&mut self.held).into_iter().partition(|(on, _)| *on == path);
+        self.held = rest;
+        let of_path: VecDeque<(PathId, Command)> = of_path;
+        for (path, command) in of_path {
+            self.execute(path, command);
+            self.drain();
+        }
     }
 
     /// Executes what was held back.

@@ -1,0 +1,428 @@
+//! Paths that are slow, requests that are late, and canaries.
+
+use super::*;
+use crate::{Class, Health, Hedging, Pace, PathStatus, SlowPaths, Trial, Why};
+
+const READ: Kind = Kind { class: Class::SmallRead, mark: Some(Mark(0)) };
+const FAST: Duration = Duration::from_millis(1);
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn watchful(policy: Policy) -> Options {
+    Options { policy, slow_paths: SlowPaths::Demote, trial: Trial::Canary, ..Options::default() }
+}
+
+fn bench(options: Options, paths: usize) -> Bench {
+    let states = [OPTIMIZED; 8];
+    let mut bench = Bench::with_paths(options, &states[..paths]);
+    bench.kind = READ;
+    bench
+}
+
+impl Bench {
+    /// Sends a request and lets it take as long as its path takes, P0 first. Canaries take as long.
+    fn run(&mut self, took: &[Duration]) -> u32 {
+        let did = self.submit(7);
+        let path = did.iter().find_map(|did| if let Start(7, path) = did { Some(*path) } else { None });
+        let path = path.expect("there is a path for it");
+        let canaries = tries(&did);
+        self.pass(took[path as usize]);
+        let did = self.end(7, Verdict::Done);
+        assert!(did.contains(&Finish(7, Outcome::Done)));
+        let mut canaries: Vec<u32> = canaries.into_iter().chain(tries(&did)).collect();
+        while let Some(path) = canaries.pop() {
+            self.pass(took[path as usize]);
+            canaries.extend(tries(&self.tried(path, Tried::Worked)));
+        }
+        path
+    }
+
+    /// Goes on in time until something is done.
+    fn wait(&mut self) -> Vec<Did> {
+        for _ in 0..1_000 {
+            let did = self.timeout();
+            if !did.is_empty() {
+                return did;
+            }
+        }
+        panic!("nothing happens");
+    }
+
+    fn status(&self, path: u32) -> PathStatus {
+        self.head.paths().nth(path as usize).expect("it is there")
+    }
+
+    fn is_slow(&self, path: u32) -> bool {
+        matches!(self.status(path).pace, Pace::Slow { .. })
+    }
+}
+
+fn tries(did: &[Did]) -> Vec<u32> {
+    did.iter().filter_map(|did| if let Try(path) = did { Some(*path) } else { None }).collect()
+}
+
+#[test]
+fn latency_sends_most_to_the_path_that_is_faster() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    let taken: Vec<u32> = (0..100).map(|_| bench.run(&[FAST, millis(30)])).collect();
+    let slow = taken.iter().filter(|path| **path == 1).count();
+    assert!((1..=2).contains(&slow), "{slow} of 100 found out that it is slow");
+}
+
+#[test]
+fn latency_shares_equal_paths_equally() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 4);
+    for request in 0..40 {
+        bench.submit(request);
+    }
+    assert_eq!(bench.depths(), [10; 4]);
+    for request in 0..40 {
+        bench.pass(Duration::from_micros(10));
+        bench.done(request);
+    }
+    for request in 0..40 {
+        bench.submit(request);
+    }
+    assert!(bench.depths().iter().all(|depth| (8..=12).contains(depth)), "{:?}", bench.depths());
+}
+
+#[test]
+fn latency_tries_a_path_again_that_was_slow_a_while_ago() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    for _ in 0..20 {
+        bench.run(&[FAST, millis(4)]);
+    }
+    let taken: Vec<u32> = (0..6_000).map(|_| bench.run(&[FAST, Duration::from_micros(500)])).collect();
+    let recovered = taken.iter().rev().take(100).filter(|path| **path == 1).count();
+    assert!(recovered > 90, "it is the faster one now: {recovered} of the last 100");
+}
+
+#[test]
+fn latency_weighs_classes_apart() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    for (class, times) in [(Class::SmallRead, [FAST, millis(4)]), (Class::LargeWrite, [millis(9), millis(2)])]
+    {
+        bench.kind.class = class;
+        for _ in 0..20 {
+            bench.run(&times);
+        }
+    }
+    assert_eq!(bench.run(&[FAST; 2]), 1, "large writes are faster there");
+    bench.kind.class = Class::SmallRead;
+    assert_eq!(bench.run(&[FAST; 2]), 0);
+}
+
+#[test]
+fn a_path_far_slower_than_its_peers_becomes_the_last_resort() {
+    // `latency` avoids it by itself; `numa` uses one path, see below.
+    for policy in [Policy::RoundRobin, Policy::QueueDepth] {
+        let mut bench = bench(watchful(policy), 2);
+        let times = [FAST, millis(30)];
+        let mut depth = 0;
+        while !bench.is_slow(1) {
+            // Both are busy, so that queue-depth uses both.
+            bench.submit(100 + depth);
+            bench.submit(200 + depth);
+            bench.pass(times[0]);
+            for request in [100 + depth, 200 + depth] {
+                let path =
+                    bench.in_flight.iter().find(|(_, held)| *held == request).map(|(it, _)| it.path().0);
+                if path == Some(1) {
+                    bench.pass(times[1]);
+                }
+                bench.end(request, Verdict::Done);
+            }
+            depth += 1;
+            assert!(depth < 400, "{policy} does not see it");
+        }
+        assert!(!bench.is_slow(0));
+        assert_eq!((0..4).map(|_| bench.run(&[FAST; 2])).collect::<Vec<_>>(), [0; 4], "{policy}");
+        let why = bench.head.explain(bench.now, Node(0), Class::SmallRead)[1].why;
+        assert_eq!(why, Why::Slow);
+        bench.change(0, PathState::Down);
+        assert_eq!(bench.path_of_next(), 1, "{policy}: better than none");
+    }
+}
+
+#[test]
+fn a_unit_that_is_slow_on_all_paths_demotes_none() {
+    for policy in POLICIES {
+        let mut bench = bench(watchful(policy), 3);
+        for _ in 0..200 {
+            bench.run(&[millis(80); 3]);
+        }
+        assert!((0..3).all(|path| !bench.is_slow(path)), "{policy}");
+    }
+}
+
+#[test]
+fn a_unit_that_becomes_slow_demotes_none() {
+    for policy in POLICIES {
+        let mut bench = bench(watchful(policy), 3);
+        for step in 0..600 {
+            let took = if step < 200 { FAST } else { millis(60) };
+            bench.run(&[took; 3]);
+        }
+        assert!((0..3).all(|path| !bench.is_slow(path)), "{policy}");
+    }
+}
+
+#[test]
+fn numa_leaves_a_path_that_two_comparisons_in_a_row_show_to_be_slow() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    let times = [millis(30), FAST];
+    let mut requests = 0;
+    while !bench.is_slow(0) {
+        bench.run(&times);
+        requests += 1;
+        assert!(requests < 200, "it stays");
+    }
+    assert!(requests > 8, "one sample is none");
+    assert_eq!(bench.run(&times), 1);
+}
+
+#[test]
+fn a_slow_path_returns_after_three_canaries_that_are_as_fast_as_its_peers() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    while !bench.is_slow(0) {
+        bench.run(&[millis(30), FAST]);
+    }
+    bench.changes.clear();
+    let mut canaries = Vec::new();
+    while bench.is_slow(0) {
+        let asked = bench.now;
+        let did = bench.timeout();
+        if did.contains(&Try(0)) {
+            let took = if canaries.len() < 2 { millis(30) } else { FAST };
+            canaries.push(bench.now.since(asked));
+            bench.pass(took);
+            bench.tried(0, Tried::Worked);
+        }
+        assert!(canaries.len() < 9, "it stays out: {canaries:?}");
+    }
+    assert_eq!(canaries.len(), 5, "two slow ones, then three good ones");
+    assert!(canaries[1] > canaries[0], "a longer pause after a slow one: {canaries:?}");
+    assert_eq!(bench.changes, [Change::Steady { path: PathId(0) }]);
+    assert_eq!(bench.run(&[FAST; 2]), 0, "numa goes back to it");
+}
+
+#[test]
+fn a_path_that_carries_nothing_back_stalls_if_a_canary_does_not_return_while_its_peers_does() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    for _ in 0..20 {
+        bench.run(&[FAST; 2]);
+    }
+    let stalled_at = bench.now;
+    assert_eq!(bench.submit(1), [Start(1, 0)]);
+    assert_eq!(bench.submit(2), [Start(2, 0)]);
+    let did = bench.wait();
+    assert_eq!(did, [Try(0), Try(1)]);
+    bench.pass(FAST);
+    assert_eq!(bench.tried(1, Tried::Worked), []);
+    let did = bench.wait();
+    assert_eq!(did, [Late(0, 1, Lag::Stalled), Late(0, 2, Lag::Stalled)]);
+    assert!(bench.is_slow(0));
+    let took = bench.now.since(stalled_at);
+    assert!(took < millis(200), "{took:?}");
+    assert_eq!(bench.submit(3), [Start(3, 1)]);
+}
+
+#[test]
+fn a_request_that_is_slow_on_a_path_that_works_is_the_units_own() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    for _ in 0..20 {
+        bench.run(&[FAST; 2]);
+    }
+    bench.submit(1);
+    let mut canaries = 0;
+    for _ in 0..200 {
+        for path in bench.timeout() {
+            let Try(path) = path else { panic!("{path:?}") };
+            bench.tried(path, Tried::Worked);
+            canaries += 1;
+        }
+        if bench.now > Instant::START + seconds(60) {
+            break;
+        }
+    }
+    assert!((0..2).all(|path| !bench.is_slow(path)));
+    assert!((2..=24).contains(&canaries), "asked less and less often: {canaries} canaries in a minute");
+}
+
+#[test]
+fn with_one_path_nothing_is_compared() {
+    let mut bench = bench(watchful(Policy::Latency), 1);
+    for _ in 0..100 {
+        assert_eq!(bench.run(&[millis(300)]), 0);
+    }
+    assert!(!bench.is_slow(0));
+}
+
+#[test]
+fn the_last_path_that_is_not_slow_is_never_demoted() {
+    let mut bench = bench(watchful(Policy::RoundRobin), 2);
+    for _ in 0..100 {
+        bench.run(&[FAST, millis(30)]);
+    }
+    assert!(bench.is_slow(1));
+    for _ in 0..100 {
+        bench.run(&[millis(400), millis(30)]);
+    }
+    assert!(!bench.is_slow(0), "there is nobody to compare with");
+}
+
+#[test]
+fn a_late_write_is_told_of_only_on_a_path_that_stalls_and_not_before_a_second() {
+    let mut bench = bench(Options { hedging: Hedging::On { percent: 2 }, ..watchful(Policy::Numa) }, 2);
+    for _ in 0..200 {
+        bench.run(&[FAST; 2]);
+    }
+    bench.kind.class = Class::SmallWrite;
+    bench.submit(1);
+    let sent = bench.now;
+    loop {
+        for did in bench.timeout() {
+            match did {
+                Try(1) => assert_eq!(bench.tried(1, Tried::Worked), []),
+                Try(_) => {}
+                Late(0, 1, Lag::Stalled) => {
+                    assert!(bench.now.since(sent) >= seconds(1));
+                    return;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(bench.now < sent + seconds(5), "never told of");
+    }
+}
+
+#[test]
+fn a_read_that_takes_longer_than_nearly_all_is_hedged_on_another_path() {
+    let mut bench = bench(Options { hedging: Hedging::On { percent: 2 }, ..with_policy(Policy::Numa) }, 2);
+    for step in 0..400 {
+        bench.run(&[if step % 100 == 0 { millis(3) } else { FAST }, FAST]);
+    }
+    assert_eq!(bench.submit(1), [Start(1, 0)]);
+    let sent = bench.now;
+    let did = bench.wait();
+    assert_eq!(did, [Late(0, 1, Lag::Late)]);
+    let delay = bench.now.since(sent);
+    assert!((millis(1)..millis(3)).contains(&delay), "{delay:?}");
+    let kind = bench.kind;
+    let hedge = Event::Hedge { node: Node(0), kind, avoid: PathId(0), request: 2 };
+    assert_eq!(bench.tell(hedge), [Start(2, 1)]);
+    assert_eq!(bench.end(2, Verdict::Failover), [Finish(2, Outcome::NoPath)], "it is not sent again");
+    assert_eq!(bench.end(1, Verdict::Done), [Finish(1, Outcome::Done)]);
+    assert_eq!(bench.head.status().counters.hedged, 1);
+}
+
+#[test]
+fn hedges_are_no_more_than_their_budget() {
+    let mut bench = bench(Options { hedging: Hedging::On { percent: 2 }, ..with_policy(Policy::Numa) }, 2);
+    for _ in 0..200 {
+        bench.run(&[FAST; 2]);
+    }
+    for request in 0..30 {
+        bench.submit(request);
+    }
+    let late: usize = (0..20).map(|_| bench.timeout().len()).sum();
+    assert_eq!(late, 4, "two of a hundred, of 230");
+}
+
+#[test]
+fn reads_that_are_all_slow_are_not_hedged() {
+    let mut bench = bench(Options { hedging: Hedging::On { percent: 2 }, ..with_policy(Policy::Numa) }, 2);
+    for _ in 0..400 {
+        bench.run(&[millis(20); 2]);
+    }
+    bench.submit(1);
+    let sent = bench.now;
+    bench.wait();
+    assert!(bench.now.since(sent) >= millis(20), "not before it is later than most");
+}
+
+#[test]
+fn no_hedge_is_wanted_without_another_path() {
+    let mut bench = bench(Options { hedging: Hedging::On { percent: 2 }, ..with_policy(Policy::Numa) }, 1);
+    for _ in 0..200 {
+        bench.run(&[FAST]);
+    }
+    bench.submit(1);
+    for _ in 0..20 {
+        assert_eq!(bench.timeout(), []);
+    }
+    let kind = bench.kind;
+    let hedge = Event::Hedge { node: Node(0), kind, avoid: PathId(0), request: 2 };
+    assert_eq!(bench.tell(hedge), [Finish(2, Outcome::NoPath)]);
+}
+
+#[test]
+fn a_backed_off_path_is_tried_by_a_canary_and_not_by_a_user() {
+    let options = Options { back_off: QUICK, trial: Trial::Canary, ..Options::default() };
+    let mut bench = bench(options, 2);
+    bench.submit(1);
+    assert_eq!(bench.end(1, Verdict::Failover), [Start(1, 1)]);
+    bench.changes.clear();
+    assert_eq!(bench.timeout(), [Try(0)]);
+    assert_eq!(bench.submit(2), [Start(2, 1)], "no user waits for it");
+    assert_eq!(bench.tried(0, Tried::Failed), []);
+    assert!(matches!(bench.status(0).health, Health::BackedOff { length, .. } if length == seconds(2)));
+    assert_eq!(bench.timeout(), [Try(0)]);
+    assert_eq!(bench.tried(0, Tried::Worked), []);
+    assert!(bench.changes.contains(&Change::Restored { path: PathId(0) }));
+    assert_eq!(bench.submit(3), [Start(3, 0)]);
+}
+
+#[test]
+fn parked_requests_go_as_soon_as_the_canary_on_the_only_path_is_back() {
+    let options = Options { back_off: QUICK, trial: Trial::Canary, ..Options::default() };
+    let mut bench = bench(options, 1);
+    bench.submit(1);
+    assert_eq!(bench.end(1, Verdict::Failover), []);
+    assert_eq!(bench.timeout(), [Try(0)]);
+    assert_eq!(bench.tried(0, Tried::Worked), [Start(1, 0)]);
+}
+
+#[test]
+fn a_canary_that_could_not_be_sent_is_sent_after_as_long_again() {
+    let options = Options { back_off: QUICK, trial: Trial::Canary, ..Options::default() };
+    let mut bench = bench(options, 2);
+    bench.submit(1);
+    bench.end(1, Verdict::Failover);
+    assert_eq!(bench.timeout(), [Try(0)]);
+    bench.tried(0, Tried::Unknown);
+    assert!(matches!(bench.status(0).health, Health::BackedOff { length, .. } if length == seconds(1)));
+}
+
+#[test]
+fn a_path_on_probation_is_out_again_after_one_failure_and_for_longer() {
+    let back_off = BackOff { failures: 3, ..QUICK };
+    let mut bench = bench(Options { back_off, trial: Trial::Canary, ..Options::default() }, 2);
+    for _ in 0..3 {
+        bench.submit(1);
+        bench.end(1, Verdict::Failover);
+        bench.done(1);
+        bench.tell(Event::SetPolicy(Policy::Numa));
+    }
+    assert_eq!(bench.timeout(), [Try(0)]);
+    bench.tried(0, Tried::Worked);
+    bench.submit(1);
+    assert_eq!(bench.end(1, Verdict::Failover), [Start(1, 1)]);
+    assert!(matches!(bench.status(0).health, Health::BackedOff { length, .. } if length == seconds(2)));
+}
+
+#[test]
+fn why_a_path_is_not_taken_is_said_for_each() {
+    let states = [OPTIMIZED, NON_OPTIMIZED, PathState::Down, OPTIMIZED];
+    let mut bench = Bench::with_paths(with_policy(Policy::QueueDepth), &states);
+    bench.submit(1);
+    let why = |bench: &Bench| {
+        let explained = bench.head.explain(bench.now, Node(0), Class::SmallRead);
+        explained.into_iter().map(|explained| explained.why).collect::<Vec<_>>()
+    };
+    let deeper = Why::Deeper { in_flight: 1, least: 0 };
+    assert_eq!(why(&bench), [deeper, Why::NonOptimized, Why::NotUsable(PathState::Down), Why::Chosen]);
+    assert_eq!(bench.submit(2), [Start(2, 3)], "it was true");
+}
