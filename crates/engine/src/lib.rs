@@ -12,7 +12,7 @@ mod stream;
 
 pub use array;
 pub use array_server::{
-    ArrayConfig, ArrayError, ArrayHandle, Behaviour, PortFault, Profile, STUCK_MARKER, Sticking, Stuck,
+    ArrayConfig, ArrayError, ArrayHandle, Behaviour, PortFault, Profile, STUCK_MARKER, Slow, Sticking, Stuck,
     UnitConfig,
 };
 pub use block;

@@ -1,7 +1,9 @@
 //! `smpath array`: the embedded array alone.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
-use engine::{ArrayConfig, ArrayHandle, Behaviour, Sticking, Stuck, UnitConfig};
+use engine::{ArrayConfig, ArrayHandle, Behaviour, Slow, Sticking, Stuck, UnitConfig};
 
 use crate::cli::Array;
 use crate::signals::Signals;
@@ -20,7 +22,7 @@ pub(crate) fn run(arguments: &Array) -> Result<()> {
         target_name: arguments.target_name.clone(),
         units: arguments.units.iter().map(unit_config).collect(),
         chap,
-        behaviour: behaviour(arguments),
+        behaviour: behaviour(arguments)?,
     };
     let array = ArrayHandle::start(&config)?;
     println!("{}", config.target_name);
@@ -30,16 +32,24 @@ pub(crate) fn run(arguments: &Array) -> Result<()> {
         }
     }
     while !signals.received() {
-        std::thread::park_timeout(std::time::Duration::from_millis(100));
+        std::thread::park_timeout(Duration::from_millis(100));
     }
     array.shutdown();
     Ok(())
 }
 
-fn behaviour(arguments: &Array) -> Behaviour {
+fn behaviour(arguments: &Array) -> Result<Behaviour> {
     let marked = arguments.stick_marked.map(|time| Sticking { writes: Stuck::Marked, time });
     let some = arguments.stick_one_in.map(|(count, time)| Sticking { writes: Stuck::OneIn(count), time });
-    Behaviour { profile: arguments.profile.into(), sticking: marked.or(some) }
+    let slow = |(port, by): &(u64, Duration)| match u16::try_from(port - 1) {
+        Ok(port) => Ok(Slow { port, by: *by }),
+        Err(_) => bail!("there is no port {port} that could be slow"),
+    };
+    Ok(Behaviour {
+        profile: arguments.profile.into(),
+        sticking: marked.or(some),
+        slow: arguments.slow.iter().map(slow).collect::<Result<_>>()?,
+    })
 }
 
 pub(crate) fn unit_config(unit: &units::Unit) -> UnitConfig {

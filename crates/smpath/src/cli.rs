@@ -150,6 +150,10 @@ pub(crate) struct Array {
     /// The same for one write in N, whatever is in it
     #[arg(long, value_name = "N:TIME", value_parser = units::count_and_time)]
     pub stick_one_in: Option<(u64, Duration)>,
+    /// Every read and write through this portal takes longer by TIME; PORT is its place in --portals, counted from 1;
+    /// may be given many times
+    #[arg(long, value_name = "PORT:TIME", value_parser = units::count_and_time)]
+    pub slow: Vec<(u64, Duration)>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

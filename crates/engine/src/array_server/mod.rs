@@ -24,7 +24,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::ChapConfig;
 
-pub use behaviour::{Behaviour, Profile, STUCK_MARKER, Sticking, Stuck};
+pub use behaviour::{Behaviour, Profile, STUCK_MARKER, Slow, Sticking, Stuck};
 
 use behaviour::Holder;
 use connections::Connection;
@@ -90,6 +90,8 @@ pub enum ArrayError {
     Secret(String),
     #[error("the target name '{name}' is not an iSCSI name: {reason}")]
     Name { name: String, reason: String },
+    #[error("there is no port {0} that could be slow")]
+    NoSuchPort(usize),
     #[error("an array needs at least one portal and one logical unit")]
     Empty,
     #[error("cannot create the event loop: {0}")]
@@ -165,6 +167,11 @@ impl ArrayHandle {
         }
         if let Err(error) = config.target_name.parse::<Name>() {
             return Err(ArrayError::Name { name: config.target_name.clone(), reason: error.to_string() });
+        }
+        if let Some(slow) =
+            config.behaviour.slow.iter().find(|it| usize::from(it.port) >= config.portals.len())
+        {
+            return Err(ArrayError::NoSuchPort(usize::from(slow.port) + 1));
         }
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -299,6 +306,7 @@ fn build(config: &ArrayConfig) -> Result<Vec<Array>, ArrayError> {
             ..array::Options::default()
         });
         config.behaviour.profile.set_up(&mut array);
+        config.behaviour.slow.iter().for_each(|slow| slow.set_up(&mut array));
         array
     });
     Ok(arrays.collect())
