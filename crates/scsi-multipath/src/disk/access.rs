@@ -293,9 +293,11 @@ impl Disk {
         for path in self.paths.iter_mut().filter(|path| path.can_be_asked(target)) {
             path.unit.transition_max = transition_max(groups).or(path.unit.transition_max);
             path.is_assumed = false;
-            let Some(group) = path.unit.port.find(groups) else { continue };
-            path.unit.preferred = group.preferred;
-            if !path.take_report(now, Some(asked), group.state) {
+            let group = path.unit.port.find(groups);
+            path.unit.preferred = group.is_some_and(|group| group.preferred);
+            // Of a group that is left out nothing is known but what the port itself refuses.
+            let state = group.map_or(AccessState::Optimized, |group| group.state);
+            if !path.take_report(now, Some(asked), state) {
                 let at = path.refusal.map_or(now, |refusal| refusal.until());
                 again = again.filter(|(_, sooner)| *sooner <= at).or(Some((path.id, at)));
             }
