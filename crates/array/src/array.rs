@@ -558,6 +558,13 @@ impl UnitView<'_> {
         self.unit.access(group).state
     }
 
+    /// The group that it prefers (PREF).
+    #[must_use]
+    pub fn preferred(&self) -> Option<GroupId> {
+        let place = self.unit.access.iter().position(|group| group.preferred)?;
+        u16::try_from(place + 1).ok().map(GroupId)
+    }
+
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.unit.counters

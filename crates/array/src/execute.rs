@@ -216,6 +216,7 @@ impl Array {
         let Task { nexus, port, tag, command, data: sent, expected, .. } = task;
         let block_size = self.unit(id).map_or(0, |unit| unit.block_size);
         let demand = data_out(&command, block_size);
+        self.count_group_commands(id, port, &command);
         let (reply, data) = match result {
             Ok(data) => {
                 self.count(id, port, &command, &data, demand.min(expected.into()));
@@ -231,6 +232,14 @@ impl Array {
         match answer {
             Answer::Sent => self.reply(nexus, tag, reply, data),
             Answer::Withheld => self.pool.put(data),
+        }
+    }
+
+    fn count_group_commands(&mut self, id: UnitId, port: crate::PortId, command: &Cdb) {
+        let of_unit = self.units[id.index()].as_mut().map(|unit| &mut unit.counters);
+        for counters in of_unit.into_iter().chain([&mut self.port_counters[port.index()]]) {
+            counters.group_reports += u64::from(matches!(command, Cdb::ReportTargetPortGroups { .. }));
+            counters.group_changes += u64::from(matches!(command, Cdb::SetTargetPortGroups { .. }));
         }
     }
 

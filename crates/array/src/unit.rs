@@ -70,6 +70,10 @@ pub struct Counters {
     pub writes: u64,
     pub read_bytes: u64,
     pub written_bytes: u64,
+    /// REPORT TARGET PORT GROUPS, however it ended.
+    pub group_reports: u64,
+    /// SET TARGET PORT GROUPS, however it ended.
+    pub group_changes: u64,
 }
 
 /// The IEEE company identifier of the identities: a locally administered one, so that it is nobody's (IEEE 802c).

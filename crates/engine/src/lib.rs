@@ -12,8 +12,8 @@ mod stream;
 
 pub use array;
 pub use array_server::{
-    ArrayConfig, ArrayError, ArrayHandle, Behaviour, PortFault, Profile, STUCK_MARKER, Sticking, Stuck,
-    UnitConfig,
+    ArrayConfig, ArrayError, ArrayHandle, ArrayRemote, ArrayStatus, Behaviour, PortFault, Profile,
+    STUCK_MARKER, Slow, Sticking, Stuck, UnitConfig, UnitStatus,
 };
 pub use block;
 pub use clock;

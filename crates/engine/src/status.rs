@@ -73,6 +73,16 @@ pub struct PathStatus {
     /// `optimized`, `non-optimized`, `waiting`, `down`.
     pub state: String,
     pub port_group: Option<u16>,
+    /// The asymmetric access state: `optimized`, `non-optimized`, `lba-dependent`, `standby`, `unavailable`, `offline`,
+    /// `transitioning`.
+    #[serde(default)]
+    pub access: String,
+    /// Another logical unit of the target was told the access state; this one has not asked yet.
+    #[serde(default)]
+    pub access_assumed: bool,
+    /// The device prefers the port group (PREF); paths are not chosen by it.
+    #[serde(default)]
+    pub preferred: bool,
     pub in_flight: usize,
     pub completed: u64,
     pub failed: u64,

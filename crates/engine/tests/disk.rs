@@ -44,6 +44,7 @@ impl Rig {
             number: None,
             thin: true,
             read_only: false,
+            owner: None,
         };
         let array = ArrayHandle::start(&ArrayConfig {
             portals: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); ports],

@@ -7,8 +7,9 @@ use clock::Instant;
 use hdrhistogram::Histogram;
 use multipath::{HeadIndex, Node, PathId, Policy, Registry};
 use scsi::{CommandId, Ending, Lun};
-use scsi_multipath::{Command, Contradiction, Direct, Disk, Event, Issuer, Name, Report, Unit};
+use scsi_multipath::{Command, Contradiction, Direct, Disk, Event, Issuer, Name, Report, TargetId, Unit};
 
+use crate::access;
 use crate::agenda::Source;
 use crate::config::{DiskConfig, Layer};
 use crate::device::Device;
@@ -151,6 +152,11 @@ impl Host {
             return;
         }
         self.path_ids += 1;
+        let mut unit = unit;
+        if let Some(groups) = unit.groups.take() {
+            let target = self.nexuses[nexus as usize].target;
+            self.tell_access(target, disk, access::Event::Surveyed { groups: groups.into() });
+        }
         if is_new {
             self.bequeath(disk);
         }
@@ -287,6 +293,13 @@ impl Host {
                 scsi_multipath::Action::Geometry(geometry) => self.disk_changed(disk, geometry),
                 scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),
                 scsi_multipath::Action::Refused { path, reason } => self.path_refused(disk, path, &reason),
+                scsi_multipath::Action::WantAccess { target, path, cause } => {
+                    let group = self.paths.get(&path).and_then(|path| path.port_group);
+                    self.tell_access(target, disk, access::Event::Wanted { cause, group });
+                }
+                scsi_multipath::Action::AccessAnswered { target, answer } => {
+                    self.tell_access(target, disk, access::Event::Answered(answer));
+                }
                 scsi_multipath::Action::Report(report) => self.report(disk, report),
                 scsi_multipath::Action::Gone => self.disk_gone(disk),
             }
@@ -315,6 +328,23 @@ impl Host {
             }
             // The disk was told that the path is gone; this command crossed the news.
             None => self.tell_disk(disk, Event::Ended(command, Ending::NotSent)),
+        }
+    }
+
+    fn tell_access(&mut self, target: TargetId, disk: u32, event: access::Event) {
+        self.access.handle(self.now, target, disk, event);
+        self.touched.add(Source::Access);
+    }
+
+    /// Lets those ask whose turn it is, and tells others what is known.
+    pub(crate) fn drain_access(&mut self) {
+        while let Some(action) = self.access.poll_action(self.now) {
+            match action {
+                access::Action::Ask { target, disk } => self.tell_disk(disk, Event::MayAskAccess { target }),
+                access::Action::Assume { target, disk, groups } => {
+                    self.tell_disk(disk, Event::AccessAssumed { target, groups });
+                }
+            }
         }
     }
 
@@ -409,6 +439,7 @@ impl Host {
         self.drop_claims(disk, &name);
         self.drop_latecomers(disk);
         self.disks.registry.remove(HeadIndex(disk));
+        self.access.forget(disk);
         self.timers.forget(Source::Disk(disk));
         self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
         self.notice(Severity::Info, NoticeKind::Other, format!("{name}: removed"));

@@ -7,6 +7,7 @@ use iscsi::initiator::{self, Session};
 use multipath::PathId;
 use scsi_multipath::Context;
 
+use crate::access::AccessPace;
 use crate::agenda::{Agenda, Source};
 use crate::config::Options;
 use crate::disks::{Disks, Path};
@@ -28,6 +29,7 @@ pub struct Host {
     pub(crate) leaving: Vec<PathId>,
     pub(crate) path_ids: u32,
     pub(crate) memory: Memory,
+    pub(crate) access: AccessPace,
     pub(crate) timers: Timers<Source>,
     /// Machines that were told something and whose actions were not yet taken.
     pub(crate) touched: Agenda,
@@ -69,6 +71,7 @@ impl Host {
             paths: BTreeMap::new(),
             leaving: Vec::new(),
             path_ids: 0,
+            access: AccessPace::default(),
             timers: Timers::new(),
             touched: Agenda::default(),
             dirty: Agenda::default(),
@@ -102,6 +105,7 @@ impl Host {
                     match source {
                         Source::Nexus(index) => self.expire_nexus(index),
                         Source::Disk(disk) => self.tell_disk(disk, scsi_multipath::Event::Timeout),
+                        Source::Access => self.touched.add(Source::Access),
                     }
                 }
             }
@@ -124,6 +128,7 @@ impl Host {
                 match source {
                     Source::Nexus(index) => self.drain_nexus(index),
                     Source::Disk(disk) => self.draining = Some(disk),
+                    Source::Access => self.drain_access(),
                 }
                 self.dirty.add(source);
             } else if let Some(source) = self.dirty.next() {
@@ -133,6 +138,7 @@ impl Host {
                     }
                     Source::Nexus(_) => {}
                     Source::Disk(disk) => self.arm_disk(disk),
+                    Source::Access => self.timers.arm(Source::Access, self.access.poll_timeout()),
                 }
             } else if let Some(action) = self.poll_memory() {
                 return Some(action);

@@ -5,6 +5,7 @@
 //! take no detour: the driver reads and writes straight with [`Host::session_mut`], and then says which nexus it
 //! touched.
 
+mod access;
 mod agenda;
 mod backoff;
 pub mod config;

@@ -19,8 +19,8 @@ mod unit;
 pub use command::{Command, Context, Issuer};
 pub use direct::Direct;
 pub use disk::{
-    Action, Disk, Event, FENCE_WAIT, Feature, FencePolicy, FenceView, Function, Managed, Options, PathView,
-    Proof, RETRIES_MAX, Reason, Report, Sharing, TargetId, Waiver,
+    AccessAnswer, AccessCause, Action, Disk, Event, FENCE_WAIT, Feature, FencePolicy, FenceView, Function,
+    Managed, Options, PathView, Proof, RETRIES_MAX, Reason, Report, Sharing, TargetId, Waiver,
 };
 pub use disposition::{
     CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then, disposition,
@@ -29,5 +29,6 @@ pub use identity::{Identity, Name, NameKind, NoIdentity};
 pub use question::Question;
 pub use survey::{CONCURRENCY, LUNS_MAX, Rejection, Summary, Survey, SurveyAction, SurveyError, SurveyEvent};
 pub use unit::{
-    AccessState, Addressing, Capacity, Contradiction, Limits, Port, Provisioning, Unit, path_state,
+    AccessState, Addressing, Capacity, Contradiction, GroupAccess, Limits, Port, Provisioning, Unit,
+    is_usable, path_state,
 };

@@ -34,6 +34,8 @@ pub enum Question {
     /// REPORT TARGET PORT GROUPS with the extended header.
     PortGroupsExtended,
     PortGroups,
+    /// TEST UNIT READY.
+    Ready,
 }
 
 /// A question that is being asked.
@@ -83,6 +85,7 @@ impl Question {
             Self::Capacity10 => 8,
             Self::Caching6 => 192,
             Self::Caching10 => 256,
+            Self::Ready => 0,
         }
     }
 
@@ -120,6 +123,7 @@ impl Question {
             Self::Caching10 => caching(ModeForm::Ten, short),
             Self::PortGroupsExtended => port_groups(PortGroupsFormat::Extended, allocation),
             Self::PortGroups => port_groups(PortGroupsFormat::LengthOnly, allocation),
+            Self::Ready => Cdb::TestUnitReady,
         }
     }
 
@@ -184,7 +188,10 @@ impl Asking {
             id,
             cdb: self.question.cdb(self.allocation).emit(),
             attribute: TaskAttribute::Simple,
-            transfer: Transfer::FromDevice { offset: 0, length: self.allocation },
+            transfer: match self.allocation {
+                0 => Transfer::None,
+                length => Transfer::FromDevice { offset: 0, length },
+            },
             buffer: Buffer::zeroed(self.allocation as usize),
             context: Context(kind),
         }
@@ -260,6 +267,7 @@ impl fmt::Display for Question {
             Self::Caching6 => "MODE SENSE(6)",
             Self::Caching10 => "MODE SENSE(10)",
             Self::PortGroupsExtended | Self::PortGroups => "REPORT TARGET PORT GROUPS",
+            Self::Ready => "TEST UNIT READY",
         })
     }
 }

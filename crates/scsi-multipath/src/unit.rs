@@ -1,5 +1,6 @@
 //! What is known of a logical unit as one path shows it, and whether two paths show the same one.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
@@ -10,7 +11,7 @@ use scsi::capacity::ProtectionType;
 use scsi::inquiry::DeviceType;
 
 pub use scsi::port_groups::AccessState;
-use scsi::port_groups::PortGroups;
+use scsi::port_groups::{PortGroup, PortGroups};
 
 use crate::identity::{Identity, Name};
 
@@ -38,6 +39,10 @@ pub struct Unit {
     pub port: Port,
     /// What the port's group says; a device without groups is always active/optimized.
     pub access: AccessState,
+    /// The device prefers that group (PREF).
+    pub preferred: bool,
+    /// What the device said of all its groups; taken by whoever compares it with what other logical units say.
+    pub groups: Option<Box<[GroupAccess]>>,
     /// Whether the device reports target port groups (TPGS is not zero).
     pub reports_access: bool,
     /// How long an implicit transition may take, if the device says (RTPG extended header).
@@ -94,6 +99,14 @@ pub struct Provisioning {
 pub struct Port {
     pub group: Option<u16>,
     pub relative: Option<u16>,
+}
+
+/// How a target port group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupAccess {
+    pub id: u16,
+    pub state: AccessState,
+    pub preferred: bool,
 }
 
 /// What two paths say differently that must agree. `ours` is the disk's, `theirs` the path's.
@@ -162,11 +175,24 @@ impl Unit {
 impl Port {
     /// What the port groups of the device say of this port: by its group, or by the group that lists the port.
     #[must_use]
-    pub fn access(&self, groups: &PortGroups) -> Option<AccessState> {
+    pub fn find<'a>(&self, groups: &'a PortGroups) -> Option<&'a PortGroup> {
         let by_group = self.group.and_then(|id| groups.group(id));
         let lists = |port: u16| groups.groups.iter().find(|group| group.ports.contains(&port));
-        by_group.or_else(|| self.relative.and_then(lists)).map(|group| group.state)
+        by_group.or_else(|| self.relative.and_then(lists))
     }
+}
+
+/// The states of all groups in the order of their numbers, so that two logical units can be compared.
+pub(crate) fn group_states(groups: &PortGroups) -> Box<[GroupAccess]> {
+    let state =
+        |group: &PortGroup| GroupAccess { id: group.id, state: group.state, preferred: group.preferred };
+    let mut states: Box<[GroupAccess]> = groups.groups.iter().map(state).collect();
+    states.sort_unstable();
+    states
+}
+
+pub(crate) fn state_of(groups: &[GroupAccess], id: u16) -> Option<GroupAccess> {
+    groups.iter().find(|group| group.id == id).copied()
 }
 
 /// How long an implicit transition may take, if the device says (RTPG, extended header); zero means that it
@@ -249,6 +275,12 @@ pub const fn path_state(access: AccessState) -> PathState {
             PathState::Down
         }
     }
+}
+
+/// Whether commands for blocks may be sent in this state.
+#[must_use]
+pub const fn is_usable(access: AccessState) -> bool {
+    matches!(path_state(access), PathState::Usable(_))
 }
 
 impl fmt::Display for Contradiction {

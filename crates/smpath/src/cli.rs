@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Show(Show),
     /// List the paths of a running smpath
     Paths(Query),
+    /// Change the access states of an embedded array, or list them
+    Alua(Alua),
     /// End the open fences of a disk on your word: no old write is left that could still be executed
     Waive(Waive),
 }
@@ -130,8 +132,9 @@ pub(crate) struct Array {
         default_value = "127.0.0.1:3260,127.0.0.1:3261,127.0.0.1:3262,127.0.0.1:3263"
     )]
     pub portals: Vec<String>,
-    /// A logical unit: size=64M[,file=PATH][,block=512|4096][,serial=TEXT][,id=NUMBER][,thin][,read-only]; may be
-    /// given many times
+    /// A logical unit: size=64M[,file=PATH][,block=512|4096][,serial=TEXT][,id=NUMBER][,thin][,read-only]
+    /// [,owner=a|b|turns][,count=NUMBER]; may be given many times. The owner's port group is optimized and preferred,
+    /// the other controller's non-optimized
     #[arg(long = "lu", value_name = "OPTIONS", default_value = "size=64M", value_parser = units::unit)]
     pub units: Vec<units::Unit>,
     /// Target name
@@ -150,6 +153,46 @@ pub(crate) struct Array {
     /// The same for one write in N, whatever is in it
     #[arg(long, value_name = "N:TIME", value_parser = units::count_and_time)]
     pub stick_one_in: Option<(u64, Duration)>,
+    /// Every read and write through this portal takes longer by TIME; PORT is its place in --portals, counted from 1;
+    /// may be given many times
+    #[arg(long, value_name = "PORT:TIME", value_parser = units::count_and_time)]
+    pub slow: Vec<(u64, Duration)>,
+    /// Where `smpath alua` finds this array
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Alua {
+    /// Control socket of the array, as given to it
+    #[arg(long, value_name = "PATH")]
+    pub control: PathBuf,
+    /// The target port group: 1 for controller A, 2 for B. Without it, the array says how its groups stand
+    #[arg(long, value_name = "NUMBER")]
+    pub group: Option<u16>,
+    /// Its access state from now on
+    #[arg(long, requires = "group")]
+    pub state: Option<AccessState>,
+    /// Of this logical unit only
+    #[arg(long, requires = "group", value_name = "LUN")]
+    pub lun: Option<u16>,
+    /// Make it the preferred group (PREF)
+    #[arg(long, requires = "group")]
+    pub preferred: bool,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccessState {
+    Optimized,
+    NonOptimized,
+    Standby,
+    Unavailable,
+    LbaDependent,
+    Offline,
+    Transitioning,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

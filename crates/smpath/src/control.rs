@@ -49,23 +49,7 @@ pub(crate) struct Control {
 impl Control {
     /// Binds the socket and answers on a thread of its own.
     pub(crate) fn serve(path: PathBuf, shard: Arc<ShardHandle>) -> Result<Self> {
-        if UnixStream::connect(&path).is_ok() {
-            bail!(
-                "{} belongs to another running smpath: give this one its own with --control PATH",
-                path.display()
-            );
-        }
-        if let Ok(found) = std::fs::symlink_metadata(&path) {
-            if !found.file_type().is_socket() {
-                bail!("{} exists and is not a socket: choose another --control path", path.display());
-            }
-            // Nobody listens: a process left it behind.
-            std::fs::remove_file(&path)
-                .with_context(|| format!("cannot remove the old {}", path.display()))?;
-        }
-        let listener = UnixListener::bind(&path).with_context(|| {
-            format!("cannot make the control socket {}: choose another with --control", path.display())
-        })?;
+        let listener = bind(&path)?;
         std::thread::Builder::new().name(String::from("control")).spawn(move || {
             listen(&listener, &shard);
         })?;
@@ -78,6 +62,26 @@ impl Drop for Control {
         // Somebody may have removed it already.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// A socket of this process alone.
+pub(crate) fn bind(path: &Path) -> Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        bail!(
+            "{} belongs to another running smpath: give this one its own with --control PATH",
+            path.display()
+        );
+    }
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            bail!("{} exists and is not a socket: choose another --control path", path.display());
+        }
+        // Nobody listens: a process left it behind.
+        std::fs::remove_file(path).with_context(|| format!("cannot remove the old {}", path.display()))?;
+    }
+    UnixListener::bind(path).with_context(|| {
+        format!("cannot make the control socket {}: choose another with --control", path.display())
+    })
 }
 
 fn listen(listener: &UnixListener, shard: &Arc<ShardHandle>) {

@@ -84,6 +84,7 @@ fn start_array(size: u64) -> Result<ArrayHandle> {
         number: Some(u64::from(std::process::id())),
         thin: true,
         read_only: false,
+        owner: None,
     };
     let config = ArrayConfig {
         portals: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); PORTS],

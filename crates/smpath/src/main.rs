@@ -1,6 +1,7 @@
 //! smpath: SCSI multipath in userspace.
 
 mod array;
+mod array_control;
 mod check;
 mod cli;
 mod config;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::List(query) => query::list(query),
         Command::Show(show) => query::show(show),
         Command::Paths(query) => query::paths(query),
+        Command::Alua(alua) => array_control::command(alua),
         Command::Waive(waive) => query::waive(waive),
     };
     match outcome {

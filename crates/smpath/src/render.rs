@@ -104,6 +104,7 @@ fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
         "PORTAL",
         "LUN",
         "GROUP",
+        "ACCESS",
         "STATE",
         "IN-FLIGHT",
         "COMPLETED",
@@ -118,7 +119,8 @@ fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
                 disk.identity.clone(),
                 path.portal.to_string(),
                 path.lun.clone(),
-                path.port_group.map_or_else(|| String::from("-"), |group| group.to_string()),
+                group(path),
+                access(path),
                 path.state.clone(),
                 path.in_flight.to_string(),
                 path.completed.to_string(),
@@ -129,6 +131,18 @@ fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
         }
     }
     lines(&table)
+}
+
+/// `2`, or `2*` if the device prefers it.
+fn group(path: &PathStatus) -> String {
+    let mark = if path.preferred { "*" } else { "" };
+    path.port_group.map_or_else(|| String::from("-"), |group| format!("{group}{mark}"))
+}
+
+/// `standby`, or `standby?` as long as it is assumed.
+fn access(path: &PathStatus) -> String {
+    let mark = if path.access_assumed { "?" } else { "" };
+    format!("{}{mark}", path.access)
 }
 
 pub(crate) fn is_usable(path: &PathStatus) -> bool {
@@ -191,6 +205,29 @@ mod tests {
         let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[1], ["P2", "192.0.2.1:3260", "75.0s", "of", "an", "earlier", "smpath"]);
         assert_eq!(rows[2], ["P7", "192.0.2.1:3261", "0.3s", "4"]);
+    }
+
+    #[test]
+    fn a_path_shows_its_group_and_how_that_stands() {
+        let path = PathStatus {
+            id: 3,
+            portal: "192.0.2.1:3260".parse().unwrap(),
+            target: String::from("iqn.2026-01.example:array"),
+            lun: String::from("0"),
+            state: String::from("down"),
+            port_group: Some(2),
+            access: String::from("standby"),
+            access_assumed: true,
+            preferred: true,
+            in_flight: 0,
+            completed: 0,
+            failed: 0,
+            latency: engine::status::LatencyStatus::default(),
+        };
+        let shown = disk(&DiskStatus { paths: vec![path], ..status() });
+        let row = shown.lines().last().unwrap();
+        let columns: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(columns[3..7], ["0", "2*", "standby?", "down"]);
     }
 
     #[test]

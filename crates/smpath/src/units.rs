@@ -18,6 +18,20 @@ pub(crate) struct Unit {
     pub id: Option<u64>,
     pub thin: bool,
     pub read_only: bool,
+    pub owner: Owner,
+    /// So many units, all alike but for their identities.
+    pub count: u16,
+}
+
+/// Which controller of the embedded array owns a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// All are equal.
+    None,
+    /// Counted from 0.
+    Controller(u16),
+    /// One after the other, of several units.
+    Turns,
 }
 
 /// `64M`, `1GiB`, `512k`, `4096`: powers of 1024.
@@ -116,8 +130,17 @@ pub(crate) fn early_data(text: &str) -> Result<EarlyData, String> {
 
 /// `size=64M,file=PATH,block=4096,serial=TEXT,id=7,thin,read-only`.
 pub(crate) fn unit(text: &str) -> Result<Unit, String> {
-    let mut unit =
-        Unit { size: 0, block_size: 512, file: None, serial: None, id: None, thin: false, read_only: false };
+    let mut unit = Unit {
+        size: 0,
+        block_size: 512,
+        file: None,
+        serial: None,
+        id: None,
+        thin: false,
+        read_only: false,
+        owner: Owner::None,
+        count: 1,
+    };
     for option in text.split(',') {
         match option.split_once('=').unwrap_or((option, "")) {
             ("size", value) => unit.size = size(value)?,
@@ -130,12 +153,23 @@ pub(crate) fn unit(text: &str) -> Result<Unit, String> {
             }
             ("thin", "") => unit.thin = true,
             ("read-only", "") => unit.read_only = true,
+            ("owner", "a") => unit.owner = Owner::Controller(0),
+            ("owner", "b") => unit.owner = Owner::Controller(1),
+            ("owner", "turns") => unit.owner = Owner::Turns,
+            ("count", value) => {
+                let count = value.parse().ok().filter(|count| *count > 0);
+                unit.count = count.ok_or_else(|| format!("count={value}: a number of units is expected"))?;
+            }
             _ => {
                 return Err(format!(
-                    "'{option}' is not known: use size=, file=, block=512|4096, serial=, id=, thin, read-only"
+                    "'{option}' is not known: use size=, file=, block=512|4096, serial=, id=, thin, read-only, \
+                     owner=a|b|turns, count="
                 ));
             }
         }
+    }
+    if unit.count > 1 && (unit.file.is_some() || unit.serial.is_some()) {
+        return Err(String::from("several units cannot share a file or a serial number"));
     }
     if unit.size == 0 {
         return Err(String::from("a logical unit needs a size, such as size=64M"));
@@ -206,7 +240,11 @@ mod tests {
     fn a_unit_is_described_by_a_list_of_options() {
         let unit = unit("size=1G,file=/tmp/x,block=4096,thin,id=7").expect("valid");
         assert_eq!((unit.size, unit.block_size, unit.thin, unit.id), (1 << 30, 4096, true, Some(7)));
-        for wrong in ["", "thin", "size=1000", "size=1M,colour=red"] {
+        let unit = super::unit("size=1M,count=1000,owner=turns").expect("valid");
+        assert_eq!((unit.count, unit.owner), (1000, Owner::Turns));
+        for wrong in
+            ["", "thin", "size=1000", "size=1M,colour=red", "size=1M,count=0", "size=1M,count=2,file=/tmp/x"]
+        {
             assert!(super::unit(wrong).is_err(), "{wrong}");
         }
     }

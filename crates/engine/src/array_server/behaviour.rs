@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use array::{Array, Class, Effect, Event, Fault, FaultId, NexusId, Place, Scope, Treatment, Until, When};
+use array::{
+    Array, Class, Effect, Event, Fault, FaultId, NexusId, Place, PortId, Scope, Treatment, Until, When,
+};
 use clock::Instant;
 use iscsi::target::Command;
 use scsi::cdb::Cdb;
@@ -15,14 +17,25 @@ pub const STUCK_MARKER: &[u8] = b"GHOST-OF-A-WRITE";
 /// Marked writes that are remembered: more than any test makes. Those beyond it are not held.
 const MARKED_MAX: usize = 4096;
 
-/// The names of our own faults: far from those that a test would choose.
-const LIE: FaultId = FaultId(u32::MAX - 1);
-const STICK: FaultId = FaultId(u32::MAX);
+/// The names of our own faults: far from those that a test would choose. A command is struck by the first one that
+/// applies to it, so that those of ports, which go on for ever, come last; there are 16 bits of ports.
+const LIE: FaultId = FaultId(u32::MAX - (1 << 16) - 1);
+const STICK: FaultId = FaultId(u32::MAX - (1 << 16));
+const SLOW: u32 = u32::MAX - (1 << 16) + 1;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behaviour {
     pub profile: Profile,
     pub sticking: Option<Sticking>,
+    pub slow: Vec<Slow>,
+}
+
+/// A port through which every command that reads or changes blocks takes longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slow {
+    /// Counted from 0, in the order of the portals.
+    pub port: u16,
+    pub by: Duration,
 }
 
 /// What a login that reinstates a session, and a LOGICAL UNIT RESET, are worth.
@@ -60,6 +73,16 @@ pub(super) struct Holder {
     sticking: Sticking,
     marked: HashSet<(Lun, Lba)>,
     writes: u64,
+}
+
+impl Slow {
+    /// Aborting such a command still means that it is never executed.
+    pub(super) fn set_up(self, array: &mut Array) {
+        let scope = Scope { port: Some(PortId(self.port + 1)), class: Class::Medium, ..Scope::default() };
+        let effect = Effect::Hold { place: Place::Queue, until: Until::After(self.by.into()) };
+        let fault = Fault { scope, when: When::ALWAYS, effect };
+        array.handle(Instant::START, Event::SetFault(FaultId(SLOW + u32::from(self.port)), fault));
+    }
 }
 
 impl Profile {
@@ -106,5 +129,69 @@ impl Holder {
             effect: Effect::Hold { place: Place::BackEnd, until },
         };
         Some(Event::SetFault(STICK, fault))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use array::{Action, UnitOptions};
+    use block::Buffer;
+    use scsi::cdb::{Form, MediumAccess};
+    use scsi::{Blocks, TaskAttribute};
+
+    use super::*;
+
+    const BY: Duration = Duration::from_millis(5);
+
+    /// Two ports, of which the second one is slow, and a nexus at each.
+    fn array() -> Array {
+        let mut array = Array::new(array::Options {
+            controllers: 1,
+            units: vec![UnitOptions::memory(0, 1 << 20)],
+            nexus_attention: None,
+            ..array::Options::default()
+        });
+        Slow { port: 1, by: BY }.set_up(&mut array);
+        for port in 1..=2 {
+            let nexus = NexusId(port.into());
+            let event = Event::NexusOpened { nexus, port: PortId(port), initiator: String::from("host") };
+            array.handle(Instant::START, event);
+        }
+        array
+    }
+
+    fn send(array: &mut Array, nexus: u32, cdb: &Cdb, expected: u32) {
+        let command = Event::Command {
+            nexus: NexusId(nexus),
+            tag: 1,
+            lun: Lun::from(0),
+            cdb: cdb.emit(),
+            attribute: TaskAttribute::Simple,
+            data: Buffer::empty(),
+            expected,
+        };
+        array.handle(Instant::START, command);
+    }
+
+    fn answered(array: &mut Array) -> Option<u32> {
+        match array.poll_action()? {
+            Action::Reply { nexus, .. } => Some(nexus.0),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_slow_port_delays_blocks_and_nothing_else() {
+        let mut array = array();
+        let read = Cdb::Read(MediumAccess::new(Form::Sixteen, Lba(0), Blocks(1)));
+        send(&mut array, 2, &read, 512);
+        send(&mut array, 1, &read, 512);
+        assert_eq!(answered(&mut array), Some(1), "the other port is as fast as ever");
+        assert_eq!(answered(&mut array), None);
+        assert_eq!(array.poll_timeout(), Some(Instant::START + BY.into()));
+        array.handle(Instant::START + BY.into(), Event::Timeout);
+        assert_eq!(answered(&mut array), Some(2));
+        send(&mut array, 2, &Cdb::Inquiry { page: None, allocation_length: 36 }, 36);
+        assert_eq!(answered(&mut array), Some(2));
     }
 }

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration as StdDuration;
 
-use array::{Array, NexusId, PortId};
+use array::{AccessState, Array, Counters, GroupId, NexusId, PortId};
 use clock::Instant;
 use host::Timers;
 use iscsi::chap::{Credentials, Secret};
@@ -24,7 +24,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::ChapConfig;
 
-pub use behaviour::{Behaviour, Profile, STUCK_MARKER, Sticking, Stuck};
+pub use behaviour::{Behaviour, Profile, STUCK_MARKER, Slow, Sticking, Stuck};
 
 use behaviour::Holder;
 use connections::Connection;
@@ -67,6 +67,9 @@ pub struct UnitConfig {
     pub number: Option<u64>,
     pub thin: bool,
     pub read_only: bool,
+    /// The controller whose group is optimized and preferred, counted from 0, while the others' are non-optimized;
+    /// all are optimized if not given.
+    pub owner: Option<u16>,
 }
 
 /// What is wrong with a port, from the outside.
@@ -90,6 +93,8 @@ pub enum ArrayError {
     Secret(String),
     #[error("the target name '{name}' is not an iSCSI name: {reason}")]
     Name { name: String, reason: String },
+    #[error("there is no port {0} that could be slow")]
+    NoSuchPort(usize),
     #[error("an array needs at least one portal and one logical unit")]
     Empty,
     #[error("cannot create the event loop: {0}")]
@@ -99,14 +104,35 @@ pub enum ArrayError {
 enum Message {
     Port(usize, PortFault),
     Array(Box<array::Event>),
+    Status(SyncSender<ArrayStatus>),
     Shutdown,
+}
+
+/// How an array stands and what went through it. Of [`Profile::Gateways`], the first one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayStatus {
+    /// With one access state for each port group, in the order of their numbers, from 1.
+    pub units: Vec<UnitStatus>,
+    pub ports: Vec<Counters>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitStatus {
+    pub access: Vec<AccessState>,
+    pub preferred: Option<u16>,
+}
+
+/// Reaches a running array from another thread.
+#[derive(Debug, Clone)]
+pub struct ArrayRemote {
+    messages: SyncSender<Message>,
+    waker: Arc<Waker>,
 }
 
 /// A running array.
 #[derive(Debug)]
 pub struct ArrayHandle {
-    messages: SyncSender<Message>,
-    waker: Arc<Waker>,
+    remote: ArrayRemote,
     thread: Option<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
 }
@@ -166,6 +192,11 @@ impl ArrayHandle {
         if let Err(error) = config.target_name.parse::<Name>() {
             return Err(ArrayError::Name { name: config.target_name.clone(), reason: error.to_string() });
         }
+        if let Some(slow) =
+            config.behaviour.slow.iter().find(|it| usize::from(it.port) >= config.portals.len())
+        {
+            return Err(ArrayError::NoSuchPort(usize::from(slow.port) + 1));
+        }
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let ports = bind(config, &poll)?;
@@ -197,7 +228,7 @@ impl ArrayHandle {
             ended: false,
         };
         let thread = std::thread::Builder::new().name(String::from("array")).spawn(|| server.run())?;
-        Ok(Self { messages, waker, thread: Some(thread), addresses })
+        Ok(Self { remote: ArrayRemote { messages, waker }, thread: Some(thread), addresses })
     }
 
     /// Where the ports listen, in the order of the configuration.
@@ -206,6 +237,32 @@ impl ArrayHandle {
         &self.addresses
     }
 
+    /// See [`ArrayRemote::set_port`].
+    pub fn set_port(&self, port: usize, fault: PortFault) {
+        self.remote.set_port(port, fault);
+    }
+
+    /// See [`ArrayRemote::tell`].
+    pub fn tell(&self, event: array::Event) {
+        self.remote.tell(event);
+    }
+
+    #[must_use]
+    pub fn remote(&self) -> ArrayRemote {
+        self.remote.clone()
+    }
+
+    /// Closes all connections and ends the thread.
+    pub fn shutdown(mut self) {
+        self.remote.send(Message::Shutdown);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the array was printed by its thread already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ArrayRemote {
     /// Breaks or mends a port, counted from 0. Takes effect at the array's next turn.
     pub fn set_port(&self, port: usize, fault: PortFault) {
         self.send(Message::Port(port, fault));
@@ -217,13 +274,12 @@ impl ArrayHandle {
         self.send(Message::Array(Box::new(event)));
     }
 
-    /// Closes all connections and ends the thread.
-    pub fn shutdown(mut self) {
-        self.send(Message::Shutdown);
-        if let Some(thread) = self.thread.take() {
-            // A panic of the array was printed by its thread already.
-            let _ = thread.join();
-        }
+    /// How it stands now, after all that it was told before. None if it has ended.
+    #[must_use]
+    pub fn status(&self) -> Option<ArrayStatus> {
+        let (answer, status) = sync_channel(1);
+        self.send(Message::Status(answer));
+        status.recv().ok()
     }
 
     fn send(&self, message: Message) {
@@ -231,6 +287,19 @@ impl ArrayHandle {
         if self.messages.send(message).is_ok() {
             let _ = self.waker.wake();
         }
+    }
+}
+
+fn status(array: &Array) -> ArrayStatus {
+    let ports: Vec<_> = array.ports().collect();
+    let groups = ports.iter().map(|(_, group, _)| group.0).max().unwrap_or(0);
+    let unit = |unit: array::UnitView<'_>| UnitStatus {
+        access: (1..=groups).map(|group| unit.access(GroupId(group))).collect(),
+        preferred: unit.preferred().map(|group| group.0),
+    };
+    ArrayStatus {
+        units: array.units().map(unit).collect(),
+        ports: ports.into_iter().map(|(_, _, counters)| counters).collect(),
     }
 }
 
@@ -299,6 +368,7 @@ fn build(config: &ArrayConfig) -> Result<Vec<Array>, ArrayError> {
             ..array::Options::default()
         });
         config.behaviour.profile.set_up(&mut array);
+        config.behaviour.slow.iter().for_each(|slow| slow.set_up(&mut array));
         array
     });
     Ok(arrays.collect())
@@ -328,6 +398,7 @@ fn unit_options(lun: usize, unit: &UnitConfig, medium: SharedStore) -> array::Un
         } else {
             array::WriteProtection::Writable
         },
+        owner: unit.owner,
         ..defaults
     }
 }
@@ -393,6 +464,10 @@ impl Server {
                 Message::Array(event) => {
                     self.arrays[0].handle(self.now, *event);
                     self.drain_arrays();
+                }
+                Message::Status(answer) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.try_send(status(&self.arrays[0]));
                 }
                 Message::Shutdown => self.ended = true,
             }

@@ -146,7 +146,15 @@ impl Disk {
         for path in &mut self.paths {
             path.probe.want(everywhere, now);
         }
-        self.with_path(now, path, |path| path.affect(now, effect, follow_up));
+        let mut believed = None;
+        self.with_path(now, path, |path| {
+            believed = Some(path.unit.access);
+            path.affect(now, effect, follow_up);
+        });
+        if follow_up.contains(FollowUp::ACCESS) {
+            self.access_in_doubt(now, path, effect, believed);
+            self.tend(now);
+        }
         if follow_up.contains(FollowUp::SWEEP) {
             self.sweep_when_verified(now, path);
         }

@@ -1,13 +1,15 @@
 //! What a disk is told and what it answers.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use block::{Completion, Geometry, Request};
 use clock::Duration;
 use multipath::{Hedging, NoPath, Node, PathId, Policy, SlowPaths};
 use scsi::{CommandId, Ending, Reply};
 
-use crate::{AccessState, Command, Contradiction, Report, Unit};
+use super::access::{AccessAnswer, AccessCause};
+use crate::{Command, Contradiction, GroupAccess, Report, Unit};
 
 /// What happened.
 #[expect(clippy::large_enum_variant, reason = "a command moves by value everywhere")]
@@ -34,10 +36,16 @@ pub enum Event {
     PathRemoved {
         path: PathId,
     },
-    /// Somebody else knows the asymmetric access state of a path.
-    Access {
-        path: PathId,
-        state: AccessState,
+    /// What [`Action::WantAccess`] wanted: a question about the port groups of this target, now. Answered by one
+    /// [`Action::AccessAnswered`], in its time.
+    MayAskAccess {
+        target: TargetId,
+    },
+    /// Another logical unit of the target, whose groups stood as the disk's do, was told this. What the disk was told
+    /// or refused itself counts more.
+    AccessAssumed {
+        target: TargetId,
+        groups: Arc<[GroupAccess]>,
     },
     /// What [`Action::Fence`] asked for is done for this path.
     Fenced {
@@ -150,6 +158,19 @@ pub enum Action {
     Manage {
         path: PathId,
         function: Function,
+    },
+    /// The disk wants to ask for the access states of a target: say [`Event::MayAskAccess`], now or later, and
+    /// meanwhile [`Event::AccessAssumed`] if something is known. `path` is where the news came from. May be said
+    /// again, for a more pressing cause.
+    WantAccess {
+        target: TargetId,
+        path: PathId,
+        cause: AccessCause,
+    },
+    /// What came of a question that [`Event::MayAskAccess`] allowed.
+    AccessAnswered {
+        target: TargetId,
+        answer: AccessAnswer,
     },
     /// Give back what was started on `path` and is not on its way yet, as [`Ending::Withdrawn`]: the path is closed until
     /// it is known what is behind it.

@@ -3,6 +3,7 @@
 //! Requests of exports become commands; the head chooses their paths; [`crate::disposition`] says what their
 //! endings mean. The disk itself asks questions (probes) about a path when an ending puts it in doubt.
 
+mod access;
 mod claims;
 mod complete;
 mod event;
@@ -28,6 +29,7 @@ use scsi::{CommandId, Ending, TaskAttribute};
 use crate::command::{Command, Context, Kind};
 use crate::identity::Identity;
 use crate::unit::Unit;
+use access::Inquiry;
 use claims::Claims;
 use features::{Features, Missing};
 use fence::Fence;
@@ -36,6 +38,7 @@ use path::Path;
 use resets::Resets;
 use work::{Said, Step, Work};
 
+pub use access::{AccessAnswer, AccessCause};
 pub use event::{Action, Event, Function, Managed, Proof, TargetId};
 pub use report::{Feature, Reason, Report, Waiver};
 pub(crate) use work::Flight;
@@ -130,6 +133,8 @@ pub struct Disk {
     next_id: u32,
     /// When paths that are down for their access state are asked about it again.
     access_poll: Option<Instant>,
+    /// What is asked about port groups, for each target.
+    inquiries: Vec<Inquiry>,
     /// The earliest of all that the disk itself waits for.
     deadline: Option<Instant>,
     /// What was last reported of failed requests, and when.
@@ -175,6 +180,10 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 pub struct PathView {
     pub status: PathStatus,
     pub access: crate::AccessState,
+    /// The access state was told to another logical unit of the target, and was not asked for by this one yet.
+    pub is_assumed: bool,
+    /// The device prefers the port's group (PREF). Paths are not chosen by it.
+    pub preferred: bool,
     pub port: crate::Port,
 }
 
@@ -220,6 +229,7 @@ impl Disk {
             last_read: 0,
             next_id: 0,
             access_poll: None,
+            inquiries: Vec::new(),
             deadline: None,
             complained: None,
             actions,
@@ -240,7 +250,7 @@ impl Disk {
             Event::ResetEnded { outcome, times } => self.reset_ended(now, outcome, times),
             Event::Inherited { path, target } => self.inherit(now, path, target),
             Event::Waive => self.waive(now),
-            Event::Overheard { path, reply } => self.take_news(now, path, &Ending::Reply(reply)),
+            Event::Overheard { path, reply } => self.overhear(now, path, &Ending::Reply(reply)),
             Event::Doubt { path } => {
                 self.with_path(now, path, |path| {
                     if path.is_alive() {
@@ -250,7 +260,11 @@ impl Disk {
             }
             Event::PathLost { path } => self.path_lost(now, path),
             Event::PathRemoved { path } => self.path_removed(now, path),
-            Event::Access { path, state } => self.access_changed(now, path, state),
+            Event::MayAskAccess { target } => {
+                self.may_ask_access(now, target);
+                self.tend(now);
+            }
+            Event::AccessAssumed { target, groups } => self.access_assumed(now, target, &groups),
             Event::SetPolicy(policy) => self.head.handle(now, multipath::Event::SetPolicy(policy)),
             Event::SetSlowPaths(slow_paths) => {
                 self.options.head.slow_paths = slow_paths;
@@ -307,8 +321,15 @@ impl Disk {
     /// The paths in order of arrival.
     pub fn paths(&self) -> impl Iterator<Item = PathView> {
         self.head.paths().filter_map(|status| {
-            let unit = self.unit(status.id)?;
-            Some(PathView { status, access: unit.access, port: unit.port })
+            let path = self.paths.iter().find(|path| path.id == status.id)?;
+            let unit = &path.unit;
+            Some(PathView {
+                status,
+                access: unit.access,
+                is_assumed: path.is_assumed,
+                preferred: unit.preferred,
+                port: unit.port,
+            })
         })
     }
 

@@ -7,11 +7,12 @@ use multipath::{PathId, PathState};
 use scsi::{AdditionalSense, SenseKey};
 
 use super::TargetId;
+use super::access::Refusal;
 use super::fence::Sweep;
 use super::report::Reason;
 use crate::disposition::{FollowUp, PathEffect};
 use crate::question::{Asking, Question};
-use crate::unit::{AccessState, Addressing, Unit, path_state};
+use crate::unit::{AccessState, Addressing, Unit, is_usable, path_state};
 
 /// A path that joined.
 #[derive(Debug)]
@@ -33,6 +34,12 @@ pub(super) struct Path {
     pub(super) settles: u64,
     /// What was last reported of it, and when, so that a device that complains all the time fills no log.
     pub(super) complained: Option<(Option<(SenseKey, AdditionalSense)>, Instant)>,
+    /// The last time that it refused a command for its access state.
+    pub(super) refusal: Option<Refusal>,
+    /// Its access state was not asked for: another logical unit was told so.
+    pub(super) is_assumed: bool,
+    /// It has not refused the extended header of the port groups.
+    pub(super) knows_long_header: bool,
 }
 
 /// Whether a path may be used, apart from its access state.
@@ -87,6 +94,9 @@ impl Path {
             last_reset: 0,
             settles: 0,
             complained: None,
+            refusal: None,
+            is_assumed: false,
+            knows_long_header: true,
         }
     }
 
@@ -100,7 +110,8 @@ impl Path {
         let (wanted, limit, reason) = match self.standing {
             Standing::Verified => {
                 let limit = self.unit.transition_max.unwrap_or(TRANSITION_MAX);
-                (self.unit.path_state(), limit, Reason::Access)
+                let reason = if self.is_assumed { Reason::Assumed } else { Reason::Access };
+                (self.unit.path_state(), limit, reason)
             }
             Standing::Suspect(reason) => (PathState::Waiting, SUSPECT_MAX, reason),
             Standing::Failed(reason) => (PathState::Down, Duration::ZERO, reason),
@@ -133,8 +144,7 @@ impl Path {
             PathEffect::Standby => self.refused_access(AccessState::Standby, now),
             PathEffect::Unavailable => self.refused_access(AccessState::Unavailable, now),
         }
-        let unknown = if self.unit.reports_access { FollowUp::NONE } else { FollowUp::ACCESS };
-        self.probe.want(follow_up.without(unknown), now);
+        self.probe.want(follow_up, now);
     }
 
     /// Nothing is sent on it until it has shown its identity.
@@ -153,7 +163,8 @@ impl Path {
     fn refused_access(&mut self, access: AccessState, now: Instant) {
         if self.unit.reports_access {
             self.unit.access = access;
-            self.probe.want(FollowUp::ACCESS, now);
+            self.refusal = Some(Refusal::next(self.refusal, now));
+            self.is_assumed = false;
         } else {
             // Nothing would ever tell us that it is over: wait a little and try.
             self.suspect(Reason::Access, now + PAUSE);
@@ -164,7 +175,6 @@ impl Path {
     pub(super) fn set_access(&mut self, access: AccessState, now: Instant) {
         self.unit.access = access;
         if access == AccessState::Transitioning {
-            self.probe.want(FollowUp::ACCESS, now + PAUSE);
             // Whatever else is open: a port in transition answers little, and not sooner if it is asked more.
             self.probe.pause_until(now + PAUSE);
         }
@@ -176,6 +186,10 @@ impl Path {
 
     /// Takes the standing back to verified if nothing is open any more that writes would have to wait for.
     pub(super) fn settle(&mut self) {
+        if !is_usable(self.unit.access) && self.probe.todo.contains(FollowUp::CAPACITY) {
+            // It has changed, perhaps, and cannot be asked for now.
+            self.unit.capacity = None;
+        }
         let needs_capacity =
             self.unit.capacity.is_none() && matches!(self.unit.path_state(), PathState::Usable(_));
         match self.standing {
@@ -209,11 +223,14 @@ impl Path {
             Addressing::Sixteen => Question::Capacity16,
             Addressing::Ten => Question::Capacity10,
         };
+        let port_groups =
+            if self.knows_long_header { Question::PortGroupsExtended } else { Question::PortGroups };
         [
             (FollowUp::IDENTITY, Question::DeviceId),
-            (FollowUp::ACCESS, Question::PortGroupsExtended),
+            (FollowUp::ACCESS, port_groups),
             (FollowUp::CAPACITY, capacity),
             (FollowUp::MODES, Question::Caching6),
+            (FollowUp::READY, Question::Ready),
         ]
         .into_iter()
         .find_map(|(flag, question)| askable.contains(flag).then_some(question))
@@ -223,13 +240,15 @@ impl Path {
     /// and how it stands (SPC, asymmetric access states).
     fn askable(&self) -> FollowUp {
         let mut askable = self.probe.todo;
-        if !self.unit.reports_access {
-            askable = askable.without(FollowUp::ACCESS);
-        }
         if !matches!(self.unit.path_state(), PathState::Usable(_)) {
             askable = askable.without(FollowUp::CAPACITY.and(FollowUp::MODES));
         }
         askable
+    }
+
+    /// It was in transition, or in doubt, for longer than that may take.
+    pub(super) fn has_waited_too_long(&self, now: Instant) -> bool {
+        self.waiting_until.is_some_and(|until| until <= now)
     }
 
     /// When something is due for this path.
@@ -244,8 +263,17 @@ impl Path {
 impl Probe {
     /// Asks for something, not before `at` unless something else is asked earlier.
     pub(super) fn want(&mut self, what: FollowUp, at: Instant) {
-        let wanted = FollowUp::IDENTITY.and(FollowUp::ACCESS).and(FollowUp::CAPACITY).and(FollowUp::MODES);
-        let what = what.common(wanted);
+        // Not the access states: see [`super::access`].
+        let wanted = FollowUp::IDENTITY.and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::READY);
+        self.add(what.common(wanted), at);
+    }
+
+    /// Asks for the access states, as the driver allowed.
+    pub(super) fn ask_access(&mut self, now: Instant) {
+        self.add(FollowUp::ACCESS, now);
+    }
+
+    fn add(&mut self, what: FollowUp, at: Instant) {
         if what.is_empty() {
             return;
         }

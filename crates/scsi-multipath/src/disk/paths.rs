@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use clock::{Duration, Instant};
+use clock::Instant;
 use multipath::{Node, PATHS_MAX, PathId, PathState};
 
 use super::features::Features;
@@ -11,13 +11,7 @@ use super::path::{Path, Standing};
 use super::report::{Reason, Report};
 use super::{Action, Disk, Life, TargetId};
 use crate::disposition::FollowUp;
-use crate::unit::{AccessState, Contradiction, Unit, path_state, same_identity};
-
-/// How often a device is asked whether paths that it does not serve now may be used again. While another path
-/// carries commands the device says so by itself (SPC, unit attention 2A/06); this is for what gets lost.
-const ACCESS_POLL: Duration = Duration::from_secs(60);
-/// The same while no path is usable, so that nothing else would tell.
-const ACCESS_POLL_URGENT: Duration = Duration::from_secs(2);
+use crate::unit::{Contradiction, Unit, same_identity};
 
 impl Disk {
     pub(super) fn path_found(
@@ -45,6 +39,7 @@ impl Disk {
         path.last_reset = self.resets.forgotten();
         self.paths.push(path);
         self.collect_attentions(now, id);
+        self.follow_transitions(now);
         self.actions.push_back(Action::Joined { path: id });
         self.report(Report::PathJoined { path: id, state });
         self.refresh_features();
@@ -88,11 +83,6 @@ impl Disk {
         self.report(Report::PathRemoved { path: id });
         self.refresh_features();
         self.head.handle(now, multipath::Event::PathRemoved { path: id });
-        self.tend(now);
-    }
-
-    pub(super) fn access_changed(&mut self, now: Instant, id: PathId, access: AccessState) {
-        self.with_path(now, id, |path| path.set_access(access, now));
         self.tend(now);
     }
 
@@ -152,37 +142,15 @@ impl Disk {
             self.tell_head(now, position);
         }
         self.poll_access(now);
+        self.tend_access(now);
         self.send_probes(now);
         let closing = match self.life {
             Life::Draining { until } | Life::Flushing { until } => Some(until),
             _ => None,
         };
         let paths = self.paths.iter().filter_map(Path::deadline);
-        self.deadline = paths.chain(self.access_poll).chain(closing).chain(fences).min();
-    }
-
-    /// Asks now and then for the access state of paths that are not served.
-    fn poll_access(&mut self, now: Instant) {
-        let alive = |path: &&mut Path| path.is_alive() && path.unit.reports_access;
-        let is_usable = |access| matches!(path_state(access), PathState::Usable(_));
-        if self.paths.iter_mut().filter(alive).all(|path| is_usable(path.unit.access)) {
-            self.access_poll = None;
-            return;
-        }
-        let any_usable = self.paths.iter().any(|path| matches!(path.told, PathState::Usable(_)));
-        let every = if any_usable { ACCESS_POLL } else { ACCESS_POLL_URGENT };
-        let due = self.access_poll.get_or_insert(now + every);
-        // Not later than the pace of now asks for.
-        *due = (*due).min(now + every);
-        if *due > now {
-            return;
-        }
-        *due = now + every;
-        // One answer tells about all groups; a path that works is the surest to give it.
-        let preference = |path: &&mut Path| !matches!(path.told, PathState::Usable(_));
-        if let Some(path) = self.paths.iter_mut().filter(alive).min_by_key(preference) {
-            path.probe.want(FollowUp::ACCESS, now);
-        }
+        let access = [self.access_poll, self.access_deadline()].into_iter().flatten();
+        self.deadline = paths.chain(access).chain(closing).chain(fences).min();
     }
 
     /// What the paths can do together may have changed.

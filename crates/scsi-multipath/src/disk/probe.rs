@@ -7,15 +7,15 @@ use scsi::port_groups::PortGroups;
 use scsi::vpd::DeviceIdPage;
 use scsi::{Ending, Lba, ParseError, Status};
 
-use super::path::{Path, Standing};
+use super::path::Standing;
 use super::report::Reason;
 use super::work::Flight;
 use super::{Action, Disk};
 use crate::command::Kind;
-use crate::disposition::{CommandClass, FollowUp, PathEffect, disposition};
+use crate::disposition::{CommandClass, Failure, FollowUp, PathEffect, disposition};
 use crate::identity::Identity;
 use crate::question::{Answer, Asking, Caching, Question};
-use crate::unit::{Capacity, Contradiction, Port, same_identity, transition_max};
+use crate::unit::{Capacity, Contradiction, Port, same_identity};
 
 /// What an answer says of its path.
 enum Learned {
@@ -23,6 +23,8 @@ enum Learned {
     Access(PortGroups),
     Capacity(Option<Capacity>),
     Modes(Caching),
+    /// Nothing but that it answers.
+    Ready,
 }
 
 impl Disk {
@@ -32,9 +34,13 @@ impl Disk {
             let id = self.paths[position].id;
             let command_id = self.take_id(id);
             let Some(asking) = self.paths[position].next_question(now) else { continue };
-            let flight = Flight::Probe(asking.question);
-            let command = asking.command(command_id, Kind::Disk { path: id, flight });
+            let question = asking.question;
+            let command =
+                asking.command(command_id, Kind::Disk { path: id, flight: Flight::Probe(question) });
             self.paths[position].settles = self.resets.settled();
+            if subject(question) == FollowUp::ACCESS {
+                self.access_asked(now, id);
+            }
             self.probes_out += 1;
             self.actions.push_back(Action::Start { path: id, command });
         }
@@ -53,9 +59,8 @@ impl Disk {
         path.probe.is_out = false;
         let Some(asking) = path.probe.asking.as_mut() else { return };
         let answer = asking.answer(now, ending);
-        // No unit attention is reported for INQUIRY (SPC).
-        let is_at_rest = matches!(answer, Answer::Data(_) | Answer::Refused);
-        let is_at_rest = is_at_rest && subject(question) != FollowUp::IDENTITY;
+        let is_at_rest = is_at_rest(question, answer);
+        let is_unanswered = matches!(answer, Answer::Lost | Answer::Failed(_));
         match answer {
             Answer::Again(at) => path.probe.pause_until(at),
             Answer::Lost => {
@@ -67,11 +72,17 @@ impl Disk {
             }
             Answer::Refused => match question.simpler() {
                 Some(simpler) => {
+                    path.knows_long_header &= question != Question::PortGroupsExtended;
                     path.probe.answered(now);
                     path.probe.asking = Some(Asking::new(simpler));
                 }
-                None => Self::unanswerable(path, question, now),
+                None => self.unanswerable(id, question, now),
             },
+            // It has answered.
+            Answer::Failed(_) if question == Question::Ready => {
+                path.probe.answered(now);
+                path.probe.done(FollowUp::READY);
+            }
             Answer::Failed(_) => path.probe.failed(now),
             Answer::Data(length) => match learn(question, &data[..length.min(data.len())]) {
                 Ok(learned) => {
@@ -82,10 +93,17 @@ impl Disk {
                 Err(ParseError::Truncated { needed, .. }) if asking.enlarge(needed) => {
                     path.probe.pause_until(now);
                 }
-                Err(_) => Self::unanswerable(path, question, now),
+                Err(_) if subject(question) == FollowUp::ACCESS => {
+                    path.probe.failed(now);
+                    self.access_not_answered(id);
+                }
+                Err(_) => self.unanswerable(id, question, now),
             },
         }
-        self.take_news(now, id, ending);
+        if is_unanswered {
+            self.access_not_answered(id);
+        }
+        self.take_news(now, id, question, ending);
         if is_at_rest {
             self.has_told_of_resets(now, id);
         }
@@ -93,31 +111,47 @@ impl Disk {
     }
 
     /// The device has no answer, or none that makes sense. Only its identity is asked for for ever.
-    fn unanswerable(path: &mut Path, question: Question, now: Instant) {
-        match subject(question) {
-            FollowUp::IDENTITY | FollowUp::CAPACITY => path.probe.failed(now),
-            subject => {
-                path.probe.answered(now);
-                path.probe.done(subject);
-            }
+    fn unanswerable(&mut self, id: PathId, question: Question, now: Instant) {
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
+        let subject = subject(question);
+        if matches!(subject, FollowUp::IDENTITY | FollowUp::CAPACITY) {
+            return path.probe.failed(now);
+        }
+        path.probe.answered(now);
+        path.probe.done(subject);
+        if subject == FollowUp::ACCESS {
+            self.access_unanswerable(id);
         }
     }
 
     /// A probe may be the first to hear of something: then it is as if a request had.
-    pub(super) fn take_news(&mut self, now: Instant, id: PathId, ending: &Ending) {
+    fn take_news(&mut self, now: Instant, id: PathId, question: Question, ending: &Ending) {
+        // Whether it serves blocks is what it was asked, so that its answer is a refusal like any other.
+        let keeps_effect = question == Question::Ready;
+        self.take_sense(now, id, keeps_effect, ending);
+    }
+
+    /// Somebody else on the nexus had this reply.
+    pub(super) fn overhear(&mut self, now: Instant, id: PathId, ending: &Ending) {
+        self.take_sense(now, id, false, ending);
+    }
+
+    fn take_sense(&mut self, now: Instant, id: PathId, keeps_effect: bool, ending: &Ending) {
         let Ending::Reply(reply) = ending else { return };
         if reply.status != Status::CheckCondition {
             return;
         }
         let mut disposition = disposition(CommandClass::Read, ending);
-        disposition.path = PathEffect::None;
+        if !keeps_effect {
+            disposition.path = PathEffect::None;
+        }
         self.affect(now, id, &disposition, ending);
     }
 
     fn take_in(&mut self, now: Instant, id: PathId, learned: Learned) {
         match learned {
             Learned::Identity(identity, port) => self.identity_shown(now, id, identity.as_ref(), port),
-            Learned::Access(groups) => self.access_shown(now, &groups),
+            Learned::Access(groups) => self.access_shown(now, id, &groups),
             Learned::Capacity(capacity) => self.capacity_shown(now, id, capacity),
             Learned::Modes(caching) => {
                 self.with_path(now, id, |path| {
@@ -127,6 +161,7 @@ impl Disk {
                 });
                 self.refresh_features();
             }
+            Learned::Ready => {}
         }
     }
 
@@ -142,16 +177,6 @@ impl Disk {
             }
             Some(Err(reason)) => self.quarantine(now, id, reason),
             None => self.quarantine(now, id, Contradiction::Nameless { ours: self.identity.name().clone() }),
-        }
-    }
-
-    /// One path's answer tells about the groups of all.
-    fn access_shown(&mut self, now: Instant, groups: &PortGroups) {
-        for path in self.paths.iter_mut().filter(|path| path.is_alive() && path.unit.reports_access) {
-            if let Some(access) = path.unit.port.access(groups) {
-                path.set_access(access, now);
-            }
-            path.unit.transition_max = transition_max(groups).or(path.unit.transition_max);
         }
     }
 
@@ -174,6 +199,16 @@ impl Disk {
     }
 }
 
+/// Whether a unit attention would have been reported instead, if there was one; none is for INQUIRY (SPC). A port that
+/// serves no blocks says so only when it has no attention to tell of.
+fn is_at_rest(question: Question, answer: Answer) -> bool {
+    match answer {
+        Answer::Data(_) | Answer::Refused => subject(question) != FollowUp::IDENTITY,
+        Answer::Failed(failure) => question == Question::Ready && failure == Failure::NotReady,
+        Answer::Again(_) | Answer::Lost => false,
+    }
+}
+
 /// What a question is about.
 const fn subject(question: Question) -> FollowUp {
     match question {
@@ -181,6 +216,7 @@ const fn subject(question: Question) -> FollowUp {
         Question::PortGroupsExtended | Question::PortGroups => FollowUp::ACCESS,
         Question::Capacity16 | Question::Capacity10 => FollowUp::CAPACITY,
         Question::Caching6 | Question::Caching10 => FollowUp::MODES,
+        Question::Ready => FollowUp::READY,
         Question::LogicalUnits
         | Question::Standard
         | Question::SupportedPages
@@ -201,6 +237,7 @@ fn learn(question: Question, bytes: &[u8]) -> Result<Learned, ParseError> {
             let capacity = |last: Lba| scsi::capacity::Capacity::new(last, said.block_size);
             Learned::Capacity(said.last.and_then(|last| Capacity::new(&capacity(last)).ok()))
         }
+        Question::Ready => Learned::Ready,
         Question::Caching6 | Question::Caching10 => Learned::Modes(Caching::parse(question, bytes)?),
         _ => {
             let page = DeviceIdPage::parse(bytes)?;

@@ -89,6 +89,8 @@ pub enum Report {
 pub enum Reason {
     /// Its target port group says so.
     Access,
+    /// The same, as another logical unit of the target was told.
+    Assumed,
     /// It has to show its identity again before it is used.
     Verifying,
     /// It showed its identity.
@@ -167,6 +169,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Access => "access state of its port group",
+            Self::Assumed => "access state of its port group, assumed from another logical unit",
             Self::Verifying => "identity to be verified",
             Self::Verified => "identity verified",
             Self::Doubtful => "doubtful answers",

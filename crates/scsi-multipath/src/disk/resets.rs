@@ -125,8 +125,7 @@ impl Disk {
         let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
         if path.last_reset < settled && matches!(path.standing, Standing::Verified | Standing::Suspect(_)) {
             // Not INQUIRY, which no unit attention is reported for.
-            let what = if path.unit.reports_access { FollowUp::ACCESS } else { FollowUp::MODES };
-            path.probe.want(what, now);
+            path.probe.want(FollowUp::READY, now);
         }
     }
 

@@ -142,8 +142,10 @@ impl FollowUp {
     pub const NOTICE: Self = Self(1 << 9);
     /// The command, or a field of it, is not to be used again.
     pub const FEATURE_MISSING: Self = Self(1 << 10);
+    /// See whether the path answers, and has something to tell.
+    pub const READY: Self = Self(1 << 11);
 
-    const NAMES: [(Self, &str); 11] = [
+    const NAMES: [(Self, &str); 12] = [
         (Self::ACCESS, "access"),
         (Self::IDENTITY, "identity"),
         (Self::CAPACITY, "capacity"),
@@ -155,6 +157,7 @@ impl FollowUp {
         (Self::SLOW_DOWN, "slow-down"),
         (Self::NOTICE, "notice"),
         (Self::FEATURE_MISSING, "feature-missing"),
+        (Self::READY, "ready"),
     ];
 
     #[must_use]

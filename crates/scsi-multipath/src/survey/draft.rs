@@ -1,5 +1,6 @@
 //! A unit while it is being found out about: which question comes next, and what each answer adds.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 
 use block::WriteCache;
@@ -15,7 +16,8 @@ use crate::disposition::Failure;
 use crate::identity::{Identity, NoIdentity};
 use crate::question::{Caching, Question};
 use crate::unit::{
-    AccessState, Addressing, Capacity, Limits, Port, Provisioning, Unit, path_state, transition_max,
+    AccessState, Addressing, Capacity, GroupAccess, Limits, Port, Provisioning, Unit, group_states,
+    path_state, transition_max,
 };
 use multipath::PathState;
 
@@ -30,6 +32,8 @@ pub(super) struct Draft {
     limits: Limits,
     provisioning: Provisioning,
     access: AccessState,
+    preferred: bool,
+    groups: Option<Box<[GroupAccess]>>,
     transition_max: Option<Duration>,
     capacity: Option<Capacity>,
     addressing: Addressing,
@@ -57,6 +61,8 @@ impl Default for Draft {
             limits: Limits::default(),
             provisioning: Provisioning::default(),
             access: AccessState::Optimized,
+            preferred: false,
+            groups: None,
             transition_max: None,
             capacity: None,
             addressing: Addressing::Sixteen,
@@ -75,7 +81,7 @@ impl Draft {
     /// What is wrong with the answer; [`ParseError::Truncated`] may only need more room.
     pub(super) fn learn(&mut self, question: Question, bytes: &[u8]) -> Result<Next, ParseError> {
         let rejection = match question {
-            Question::LogicalUnits => None,
+            Question::LogicalUnits | Question::Ready => None,
             Question::Standard => self.learn_inquiry(InquiryData::parse(bytes)?),
             Question::SupportedPages => {
                 self.pages = Some(SupportedPages::parse(bytes)?);
@@ -219,9 +225,10 @@ impl Draft {
     }
 
     fn learn_access(&mut self, groups: &PortGroups) {
-        if let Some(access) = self.port.access(groups) {
-            self.access = access;
+        if let Some(group) = self.port.find(groups) {
+            (self.access, self.preferred) = (group.state, group.preferred);
         }
+        self.groups = Some(group_states(groups));
         self.transition_max = transition_max(groups);
     }
 
@@ -274,6 +281,8 @@ impl Draft {
             write_protected: self.write_protected,
             port: self.port,
             access: self.access,
+            preferred: self.preferred,
+            groups: self.groups,
             reports_access,
             transition_max: self.transition_max,
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use scsi::capacity::{Capacity, Capacity10};
-use scsi::cdb::Cdb;
+use scsi::cdb::{Cdb, PortGroupsFormat};
 use scsi::inquiry::{InquiryData, Peripheral, PortGroupSupport};
 use scsi::mode::{CachingPage, ModePage, ModeParameters};
 use scsi::port_groups::{AccessState, PortGroup, PortGroups, StateChange, SupportedStates};
@@ -24,6 +24,11 @@ pub(crate) struct Device {
     pub(crate) designators: Vec<Designator>,
     pub(crate) tpgs: PortGroupSupport,
     pub(crate) access: BTreeMap<u16, AccessState>,
+    pub(crate) preferred: Option<u16>,
+    /// What is reported of groups that report something else than how they stand; none: nothing.
+    pub(crate) reported_access: BTreeMap<u16, Option<AccessState>>,
+    /// Port groups are reported with the header of 8 bytes, if that is asked for.
+    pub(crate) has_long_header: bool,
     pub(crate) write_cache: bool,
     pub(crate) force_unit_access: bool,
     pub(crate) write_protected: bool,
@@ -49,6 +54,9 @@ impl Device {
             designators: vec![Designator::of_logical_unit(DesignatorType::Naa, CodeSet::Binary, naa)],
             tpgs: PortGroupSupport::Implicit,
             access: BTreeMap::from([1, 2, 3, 4].map(|group| (group, AccessState::Optimized))),
+            preferred: None,
+            reported_access: BTreeMap::new(),
+            has_long_header: true,
             write_cache: true,
             force_unit_access: true,
             write_protected: false,
@@ -141,6 +149,7 @@ impl Device {
             AccessState::Standby => Some(sense(SenseKey::NotReady, 0x04, 0x0b)),
             AccessState::Unavailable => Some(sense(SenseKey::NotReady, 0x04, 0x0c)),
             AccessState::Transitioning => Some(sense(SenseKey::NotReady, 0x04, 0x0a)),
+            AccessState::Offline => Some(sense(SenseKey::NotReady, 0x04, 0x12)),
             _ => None,
         }
     }
@@ -179,7 +188,12 @@ impl Device {
                 }
                 .emit(form)
             }
-            Cdb::ReportTargetPortGroups { .. } => self.port_groups().emit(),
+            Cdb::ReportTargetPortGroups { format: PortGroupsFormat::Extended, .. }
+                if !self.has_long_header =>
+            {
+                return None;
+            }
+            Cdb::ReportTargetPortGroups { format, .. } => self.port_groups(format).emit(),
             _ => return None,
         })
     }
@@ -204,16 +218,19 @@ impl Device {
         Capacity { unmapped_reads_zero: true, ..Capacity::new(Lba(self.reported_blocks - 1), BLOCK_LENGTH) }
     }
 
-    fn port_groups(&self) -> PortGroups {
-        let group = |(&id, &state): (&u16, &AccessState)| PortGroup {
-            id,
-            state,
-            preferred: false,
-            supported: SupportedStates::default(),
-            status: StateChange::None,
-            ports: vec![id],
+    fn port_groups(&self, format: PortGroupsFormat) -> PortGroups {
+        let group = |(&id, &state): (&u16, &AccessState)| {
+            Some(PortGroup {
+                id,
+                state: self.reported_access.get(&id).copied().unwrap_or(Some(state))?,
+                preferred: self.preferred == Some(id),
+                supported: SupportedStates::default(),
+                status: StateChange::None,
+                ports: vec![id],
+            })
         };
-        PortGroups { transition_secs: Some(20), groups: self.access.iter().map(group).collect() }
+        let groups = self.access.iter().filter_map(group).collect();
+        PortGroups { transition_secs: (format == PortGroupsFormat::Extended).then_some(20), groups }
     }
 }
 

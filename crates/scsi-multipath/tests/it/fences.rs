@@ -348,9 +348,9 @@ fn an_attention_that_comes_long_after_our_reset_is_not_its_own() {
 #[test]
 fn whoever_is_idle_is_asked_something_after_a_reset_so_that_its_attention_is_not_late() {
     let mut rig = unflushed_and_reset();
-    let asked = rig.device.executed(op::MAINTENANCE_IN);
+    let asked = rig.device.executed(op::TEST_UNIT_READY);
     rig.prove_after_reset(PathId(1), Proof::Reinstated);
-    assert_eq!(rig.device.executed(op::MAINTENANCE_IN), asked + 2, "REPORT TARGET PORT GROUPS");
+    assert_eq!(rig.device.executed(op::TEST_UNIT_READY), asked + 2);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use clock::{Duration, Instant};
 use multipath::{Node, PathId, PathState};
 use scsi::{CommandId, Ending, Lun, Reply, Status};
 use scsi_multipath::{
-    Action, Command, Contradiction, Disk, Event, Function, Managed, Options, Proof, Rejection, Report,
-    Summary, Survey, SurveyAction, SurveyError, SurveyEvent, TargetId, Unit,
+    AccessAnswer, AccessCause, Action, Command, Contradiction, Disk, Event, Function, Managed, Options,
+    Proof, Rejection, Report, Summary, Survey, SurveyAction, SurveyError, SurveyEvent, TargetId, Unit,
 };
 
 use crate::device::Device;
@@ -67,6 +67,10 @@ pub(crate) struct Rig {
     pub(crate) functions: VecDeque<(PathId, Function)>,
     /// Lost commands that can still be executed, with the path that they came by and its port.
     pub(crate) ghosts: Vec<(PathId, u16, scsi::Command<()>)>,
+    /// The disk may ask for access states whenever it wants to.
+    pub(crate) may_ask: bool,
+    pub(crate) wanted: Vec<(PathId, AccessCause)>,
+    pub(crate) answers: Vec<AccessAnswer>,
     next_tag: u64,
 }
 
@@ -98,6 +102,9 @@ impl Rig {
             owed: Vec::new(),
             functions: VecDeque::new(),
             ghosts: Vec::new(),
+            may_ask: true,
+            wanted: Vec::new(),
+            answers: Vec::new(),
             next_tag: 0,
         };
         for port in 1..=paths {
@@ -146,6 +153,13 @@ impl Rig {
                 Action::Unfence { path } => self.owed.retain(|owed| *owed != path),
                 Action::Withdraw { .. } => {}
                 Action::Abort { path, command } => self.aborts.push((path, command)),
+                Action::WantAccess { path, cause, .. } => {
+                    self.wanted.push((path, cause));
+                    if self.may_ask {
+                        self.disk.handle(self.now, Event::MayAskAccess { target: TargetId(0) });
+                    }
+                }
+                Action::AccessAnswered { answer, .. } => self.answers.push(answer),
                 Action::Manage { path, function } => {
                     self.functions.push_back((path, function));
                     if function == Function::LogicalUnitReset {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod alua;
 mod bad_input;
 mod common;
 mod credentials;

@@ -1,0 +1,392 @@
+//! Asymmetric access states: what is asked, when, and what is believed.
+
+use std::sync::Arc;
+
+use block::Error;
+use clock::Duration;
+use multipath::{Access, NoPath, PathId, PathState, Policy};
+use scsi::SenseKey;
+use scsi::cdb::operation as op;
+use scsi::port_groups::AccessState;
+use scsi_multipath::{AccessAnswer, AccessCause, Event, GroupAccess, Options, TargetId};
+
+use crate::device::{Device, sense};
+use crate::rig::{Fault, Rig, unit_at};
+
+const OPTIMIZED: PathState = PathState::Usable(Access::Optimized);
+const NON_OPTIMIZED: PathState = PathState::Usable(Access::NonOptimized);
+
+fn with(policy: Policy, no_path: NoPath) -> Options {
+    let options = Options::default();
+    Options { head: multipath::Options { policy, no_path, ..options.head }, ..options }
+}
+
+fn rig(paths: u16) -> Rig {
+    Rig::with_options(Device::new(8, 1), paths, with(Policy::RoundRobin, NoPath::Queue))
+}
+
+fn attention(asc: u8, ascq: u8) -> Fault {
+    Fault::Reply(sense(SenseKey::UnitAttention, asc, ascq))
+}
+
+fn ports(rig: &Rig, code: u8) -> Vec<u16> {
+    rig.device.log.iter().filter(|(_, each)| *each == code).map(|(port, _)| *port).collect()
+}
+
+fn asked(rig: &Rig) -> usize {
+    rig.device.executed(op::MAINTENANCE_IN)
+}
+
+fn groups(states: &[(u16, AccessState)]) -> Arc<[GroupAccess]> {
+    states.iter().map(|&(id, state)| GroupAccess { id, state, preferred: false }).collect()
+}
+
+fn assume(rig: &mut Rig, states: &[(u16, AccessState)]) {
+    rig.handle(Event::AccessAssumed { target: TargetId(0), groups: groups(states) });
+}
+
+fn view(rig: &Rig, path: u32) -> scsi_multipath::PathView {
+    rig.disk.paths().find(|view| view.status.id == PathId(path)).expect("the path is there")
+}
+
+#[test]
+fn the_preferred_bit_is_shown_and_no_part_of_the_state() {
+    let mut device = Device::new(8, 1);
+    device.preferred = Some(2);
+    let mut rig = Rig::with_options(device, 2, with(Policy::RoundRobin, NoPath::Queue));
+    assert_eq!([1, 2].map(|path| view(&rig, path).preferred), [false, true]);
+    assert_eq!([1, 2].map(|path| rig.state(path)), [OPTIMIZED; 2]);
+    for _ in 0..4 {
+        rig.read(0, 512);
+    }
+    assert_eq!(ports(&rig, op::READ_16).iter().filter(|port| **port == 1).count(), 2, "none is preferred");
+    rig.device.preferred = Some(1);
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.read(0, 512);
+    assert_eq!([1, 2].map(|path| view(&rig, path).preferred), [true, false]);
+}
+
+#[test]
+fn a_device_that_refuses_the_long_header_is_asked_for_the_short_one_from_then_on() {
+    let mut rig = rig(1);
+    rig.device.has_long_header = false;
+    rig.device.access.insert(1, AccessState::NonOptimized);
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    assert_eq!((asked(&rig), rig.state(1)), (2, NON_OPTIMIZED));
+    rig.device.access.insert(1, AccessState::Optimized);
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    assert_eq!((asked(&rig), rig.state(1)), (3, OPTIMIZED));
+}
+
+#[test]
+fn a_report_that_is_longer_than_the_room_for_it_is_asked_for_again_with_more() {
+    let mut device = Device::new(8, 1);
+    device.access.extend((5..=200).map(|group| (group, AccessState::Standby)));
+    device.access.insert(150, AccessState::NonOptimized);
+    let unit = unit_at(&mut device, 150);
+    assert_eq!(unit.access, AccessState::NonOptimized, "the survey has read it to its end");
+    let mut rig = Rig::new(device, 1);
+    rig.found(PathId(2), 150, unit);
+    rig.device.log.clear();
+    rig.device.access.insert(150, AccessState::Optimized);
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    assert_eq!(rig.state(2), OPTIMIZED);
+    assert_eq!(asked(&rig), 2);
+}
+
+#[test]
+fn one_question_is_for_all_paths_that_had_the_news() {
+    let mut rig = rig(4);
+    rig.may_ask = false;
+    for path in 1..=4 {
+        rig.fault(path, attention(0x2a, 0x06));
+    }
+    for _ in 0..8 {
+        rig.read(0, 512);
+    }
+    assert_eq!(rig.wanted.len(), 1);
+    rig.handle(Event::MayAskAccess { target: TargetId(0) });
+    assert_eq!(asked(&rig), 1);
+    assert_eq!(rig.answers.len(), 1);
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.wanted.len(), 1, "nothing is open");
+}
+
+#[test]
+fn a_state_that_a_port_says_by_its_sense_counts_at_once_and_the_report_is_asked_for() {
+    let cases = [
+        (AccessState::Transitioning, PathState::Waiting),
+        (AccessState::Standby, PathState::Down),
+        (AccessState::Unavailable, PathState::Down),
+        (AccessState::Offline, PathState::Down),
+    ];
+    for (state, expected) in cases {
+        let mut rig = rig(2);
+        rig.may_ask = false;
+        rig.device.access.insert(1, state);
+        let reads = [0; 2].map(|_| rig.read(0, 512));
+        reads.iter().for_each(|read| rig.assert_ok(*read));
+        assert_eq!(rig.state(1), expected, "{state}");
+        assert_eq!(rig.wanted, [(PathId(1), AccessCause::Refused)], "{state}");
+        assert_eq!(asked(&rig), 0);
+        rig.handle(Event::MayAskAccess { target: TargetId(0) });
+        assert_eq!(asked(&rig), 1);
+        assert_eq!(rig.state(1), expected, "{state}");
+    }
+}
+
+#[test]
+fn every_state_is_used_as_the_standard_lets_it() {
+    let cases = [
+        (AccessState::Optimized, OPTIMIZED),
+        (AccessState::NonOptimized, NON_OPTIMIZED),
+        (AccessState::LogicalBlockDependent, NON_OPTIMIZED),
+        (AccessState::Standby, PathState::Down),
+        (AccessState::Unavailable, PathState::Down),
+        (AccessState::Offline, PathState::Down),
+        (AccessState::Transitioning, PathState::Waiting),
+        (AccessState::Reserved(0x9), PathState::Down),
+    ];
+    for (state, expected) in cases {
+        let mut rig = rig(2);
+        rig.device.access.insert(2, state);
+        rig.fault(1, attention(0x2a, 0x06));
+        for _ in 0..3 {
+            let read = rig.read(0, 512);
+            rig.assert_ok(read);
+        }
+        assert_eq!(rig.state(2), expected, "{state}");
+    }
+}
+
+#[test]
+fn optimized_and_non_optimized_may_swap() {
+    let mut rig = rig(2);
+    for (one, other, best) in [
+        (AccessState::Optimized, AccessState::NonOptimized, 1),
+        (AccessState::NonOptimized, AccessState::Optimized, 2),
+        (AccessState::Optimized, AccessState::NonOptimized, 1),
+    ] {
+        rig.device.access.insert(1, one);
+        rig.device.access.insert(2, other);
+        rig.fault(1, attention(0x2a, 0x06));
+        rig.fault(2, attention(0x2a, 0x06));
+        for _ in 0..4 {
+            rig.read(0, 512);
+        }
+        assert_eq!(ports(&rig, op::READ_16).last(), Some(&best));
+    }
+}
+
+#[test]
+fn a_transition_that_has_taken_too_long_is_asked_about_at_the_pace_of_polls() {
+    let mut rig = rig(2);
+    rig.device.access.insert(2, AccessState::Transitioning);
+    rig.fault(1, attention(0x2a, 0x06));
+    for _ in 0..3 {
+        rig.read(0, 512);
+    }
+    rig.pass(Duration::from_secs(21));
+    assert_eq!(rig.state(2), PathState::Down);
+    let before = asked(&rig);
+    assert!((20..=24).contains(&before), "once a second: {before}");
+    rig.pass(Duration::from_secs(600));
+    assert!(asked(&rig) - before <= 11, "once a minute, as another path works");
+    rig.device.access.insert(2, AccessState::Optimized);
+    rig.pass(Duration::from_secs(61));
+    assert_eq!(rig.state(2), OPTIMIZED);
+}
+
+#[test]
+fn with_all_ports_in_standby_the_no_path_policy_counts() {
+    for (no_path, after, expected) in [
+        (NoPath::Fail, 0, Some(Err(Error::Io))),
+        (NoPath::QueueFor(Duration::from_secs(5)), 4, None),
+        (NoPath::QueueFor(Duration::from_secs(5)), 6, Some(Err(Error::Io))),
+        (NoPath::Queue, 600, None),
+    ] {
+        let mut rig = Rig::with_options(Device::new(8, 1), 2, with(Policy::RoundRobin, no_path));
+        rig.device.access.extend([1, 2].map(|group| (group, AccessState::Standby)));
+        let read = rig.read(0, 512);
+        rig.pass(Duration::from_secs(after));
+        assert_eq!(rig.completion(read), expected, "{no_path:?}");
+        assert!(!rig.gone);
+    }
+}
+
+#[test]
+fn a_group_that_the_report_leaves_out_goes_by_what_its_port_refuses() {
+    let mut device = Device::new(8, 1);
+    device.reported_access.insert(2, None);
+    let mut rig = Rig::with_options(device, 2, with(Policy::RoundRobin, NoPath::Queue));
+    assert_eq!(rig.state(2), OPTIMIZED);
+    rig.device.access.insert(2, AccessState::Standby);
+    let reads: Vec<_> = (0..20).map(|_| rig.read(0, 512)).collect();
+    reads.iter().for_each(|read| rig.assert_ok(*read));
+    assert!(ports(&rig, op::READ_16).iter().filter(|port| **port == 2).count() <= 2);
+    assert_eq!(rig.state(2), PathState::Down);
+    rig.device.access.insert(2, AccessState::Optimized);
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.state(2), OPTIMIZED);
+}
+
+/// One read every 100 ms for so many seconds; all of them succeed.
+fn read_for(rig: &mut Rig, seconds: u64) {
+    for _ in 0..seconds * 10 {
+        let read = rig.read(0, 512);
+        rig.assert_ok(read);
+        rig.pass(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_group_that_lies_costs_one_command_every_ten_seconds_and_never_a_request() {
+    let mut rig = rig(2);
+    rig.device.access.insert(2, AccessState::Standby);
+    rig.device.reported_access.insert(2, Some(AccessState::Optimized));
+    read_for(&mut rig, 60);
+    let tried = ports(&rig, op::READ_16).iter().filter(|port| **port == 2).count();
+    assert!((4..=12).contains(&tried), "{tried}");
+    rig.device.log.clear();
+    read_for(&mut rig, 600);
+    let tried = ports(&rig, op::READ_16).iter().filter(|port| **port == 2).count();
+    assert!((50..=61).contains(&tried), "{tried}");
+    assert!(asked(&rig) <= 125, "one for each refusal, one when it is tried again: {}", asked(&rig));
+    rig.device.access.insert(2, AccessState::Optimized);
+    read_for(&mut rig, 15);
+    assert_eq!(rig.state(2), OPTIMIZED, "it does not lie any more");
+}
+
+#[test]
+fn a_device_that_fails_the_question_is_served_by_what_its_ports_refuse() {
+    let mut rig = rig(2);
+    rig.device.unknown.push(op::MAINTENANCE_IN);
+    rig.device.access.insert(1, AccessState::Standby);
+    read_for(&mut rig, 10);
+    assert_eq!([1, 2].map(|path| rig.state(path)), [PathState::Down, OPTIMIZED]);
+    assert!(rig.answers.contains(&AccessAnswer::Nothing), "{:?}", rig.answers);
+    assert!(asked(&rig) <= 4, "{}", asked(&rig));
+    assert!(!rig.gone);
+}
+
+#[test]
+fn a_question_that_hangs_holds_nothing_up() {
+    let mut rig = rig(2);
+    rig.holding = vec![op::MAINTENANCE_IN];
+    rig.device.access.insert(1, AccessState::Standby);
+    read_for(&mut rig, 30);
+    assert_eq!(rig.held.len(), 1);
+    assert_eq!([1, 2].map(|path| rig.state(path)), [PathState::Down, OPTIMIZED]);
+    rig.device.access.insert(1, AccessState::Optimized);
+    rig.let_go();
+    assert_eq!(rig.state(1), OPTIMIZED);
+}
+
+#[test]
+fn a_question_that_is_lost_with_its_path_goes_to_another_one() {
+    let mut rig = rig(3);
+    rig.may_ask = false;
+    rig.holding = vec![op::MAINTENANCE_IN];
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.handle(Event::MayAskAccess { target: TargetId(0) });
+    let (path, _) = *rig.held.front().expect("it is out");
+    rig.lose(path, false);
+    assert_eq!(rig.answers, [AccessAnswer::Failed]);
+    rig.holding.clear();
+    rig.handle(Event::MayAskAccess { target: TargetId(0) });
+    assert!(matches!(rig.answers.last(), Some(AccessAnswer::Groups(_))));
+}
+
+#[test]
+fn with_no_path_to_ask_on_the_disk_wants_to_know_nothing() {
+    let mut rig = rig(1);
+    rig.may_ask = false;
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.lose(PathId(1), false);
+    rig.handle(Event::MayAskAccess { target: TargetId(0) });
+    assert_eq!(rig.answers, [AccessAnswer::Nothing]);
+}
+
+#[test]
+fn news_that_come_while_the_question_is_out_are_asked_about_again() {
+    let mut rig = rig(2);
+    rig.holding = vec![op::MAINTENANCE_IN];
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.fault(2, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.read(0, 512);
+    assert_eq!(rig.wanted.len(), 1);
+    rig.let_go();
+    assert_eq!(rig.wanted.len(), 2);
+    assert_eq!(asked(&rig), 2);
+}
+
+#[test]
+fn what_is_assumed_is_used_at_once_and_shown_as_such_until_it_is_verified() {
+    let mut rig = rig(2);
+    rig.may_ask = false;
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    assume(&mut rig, &[(1, AccessState::Standby), (2, AccessState::Optimized)]);
+    assert_eq!(rig.state(1), PathState::Down);
+    assert!(view(&rig, 1).is_assumed && rig.reported("assumed from another logical unit"));
+    rig.device.access.insert(1, AccessState::NonOptimized);
+    rig.handle(Event::MayAskAccess { target: TargetId(0) });
+    assert_eq!(rig.state(1), NON_OPTIMIZED, "its own answer counts");
+    assert!(!view(&rig, 1).is_assumed);
+}
+
+#[test]
+fn what_a_port_has_refused_is_not_made_usable_by_an_assumption() {
+    let mut rig = rig(2);
+    rig.may_ask = false;
+    rig.device.access.insert(1, AccessState::Standby);
+    rig.read(0, 512);
+    rig.read(0, 512);
+    assert_eq!(rig.state(1), PathState::Down);
+    assume(&mut rig, &[(1, AccessState::Optimized), (2, AccessState::Optimized)]);
+    assert_eq!(rig.state(1), PathState::Down);
+}
+
+#[test]
+fn the_groups_of_one_target_say_nothing_about_another_ones() {
+    let mut rig = rig(1);
+    let unit = Box::new(unit_at(&mut rig.device, 2));
+    let target = TargetId(7);
+    rig.ports.insert(PathId(2), 2);
+    rig.handle(Event::PathFound { path: PathId(2), node: None, target, unit });
+    rig.device.reported_access.insert(2, Some(AccessState::Standby));
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.read(0, 512);
+    assert_eq!(asked(&rig), 2, "a survey, and one question");
+    assert_eq!(rig.state(2), OPTIMIZED, "group 2 of the other target is another group");
+}
+
+#[test]
+fn a_port_in_standby_that_cannot_show_its_new_size_does_not_hold_back_the_disk() {
+    let mut device = Device::new(8, 1);
+    device.access.insert(2, AccessState::NonOptimized);
+    let mut rig = Rig::new(device, 2);
+    rig.device.access.insert(2, AccessState::Standby);
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.device.medium.resize(16 * 512, 0);
+    rig.device.reported_blocks = 16;
+    rig.fault(1, attention(0x2a, 0x09));
+    rig.read(0, 512);
+    assert_eq!(rig.geometry.map(|geometry| geometry.size), Some(16 * 512));
+    rig.device.access.insert(2, AccessState::Optimized);
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    assert_eq!(rig.state(2), OPTIMIZED);
+    let capacity = rig.disk.unit(PathId(2)).and_then(|unit| unit.capacity);
+    assert_eq!(capacity.map(|capacity| capacity.blocks), Some(16));
+}
