@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 pub(crate) enum Source {
     Nexus(u32),
     Disk(u32),
+    /// What operators wait for.
+    Operators,
 }
 
 /// A queue in which every source stands at most once. Both kinds are numbered from zero without gaps, so that a bit
@@ -16,6 +18,7 @@ pub(crate) struct Agenda {
     queue: VecDeque<Source>,
     nexuses: Vec<bool>,
     disks: Vec<bool>,
+    operators: bool,
 }
 
 impl Agenda {
@@ -36,6 +39,7 @@ impl Agenda {
         let (table, index) = match source {
             Source::Nexus(index) => (&mut self.nexuses, index as usize),
             Source::Disk(index) => (&mut self.disks, index as usize),
+            Source::Operators => return &mut self.operators,
         };
         if index >= table.len() {
             table.resize(index + 1, false);

@@ -10,6 +10,7 @@ use scsi::{CdbBytes, CommandId, Ending};
 use scsi_multipath::{Proof, Report};
 
 use crate::state::State;
+use crate::verbs::{Outcome, Ticket, Verb};
 
 /// Names a nexus: its place in the order of their making. Never another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +43,8 @@ pub enum Event {
     Block { disk: DiskIndex, request: Request },
     /// Sets the iopolicy of every disk.
     SetPolicy(Policy),
+    /// An operator wants something; answered by exactly one [`Action::Answer`].
+    Verb { ticket: Ticket, verb: Verb },
     /// An operator says that nothing is left of what open fences are about, of one disk or of all.
     Waive { disk: Option<DiskIndex> },
     /// What the last [`Action::Persist`] gave is stored.
@@ -95,6 +98,11 @@ pub enum Action {
         disk: DiskIndex,
     },
     Notice(Notice),
+    /// What became of a verb.
+    Answer {
+        ticket: Ticket,
+        outcome: Outcome,
+    },
     /// Store this in the place of what is stored, so that it outlives this process, then say [`Event::Persisted`].
     /// There is no other one until then.
     Persist(State),

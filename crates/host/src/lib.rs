@@ -15,8 +15,10 @@ mod disks;
 mod event;
 mod fence;
 mod host;
+pub mod log;
 mod login;
 mod memory;
+pub mod names;
 mod nexus;
 mod route;
 pub mod state;
@@ -25,6 +27,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+pub mod verbs;
 mod view;
 
 pub use config::Options;
@@ -32,4 +35,5 @@ pub use event::{Action, DiskIndex, Event, Loss, NexusIndex, Notice, NoticeKind, 
 pub use host::Host;
 pub use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
 pub use timers::Timers;
+pub use verbs::{Ticket, Verb, VerbError};
 pub use view::{DiskView, Latency, NexusView, PathView};

@@ -72,6 +72,8 @@ pub(crate) struct Nexus {
     pub(crate) last_error: Option<String>,
     /// Its sessions, ever: the number of the present one while it is logged in.
     pub(crate) logins: u64,
+    /// The number of the last one that was surveyed to the end.
+    pub(crate) surveyed: u64,
     /// It has had its first answer, or its first failure.
     pub(crate) settled: bool,
     /// When to survey again, because not every logical unit could be used.
@@ -256,6 +258,11 @@ impl Nexus {
             Phase::Open(link) => Some(link),
             _ => None,
         }
+    }
+
+    /// The session that stands was surveyed to the end once.
+    pub(crate) const fn was_surveyed(&self) -> bool {
+        self.surveyed == self.logins
     }
 
     /// All logical units are known: the nexus carries commands, and its earlier failures are forgiven.

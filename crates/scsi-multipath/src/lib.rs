@@ -19,8 +19,8 @@ mod unit;
 pub use command::{Command, Context, Issuer};
 pub use direct::Direct;
 pub use disk::{
-    Action, Disk, Event, FENCE_WAIT, Feature, FencePolicy, FenceView, Function, Managed, Options, PathView,
-    Proof, RETRIES_MAX, Reason, Report, Sharing, TargetId, Waiver,
+    Action, Disk, Event, FENCE_WAIT, Feature, FencePolicy, FenceView, Function, Hold, Managed, Options,
+    PathView, Proof, RETRIES_MAX, Reason, Report, Sharing, TargetId, Waiver,
 };
 pub use disposition::{
     CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then, disposition,

@@ -2,5 +2,6 @@
 
 mod fences;
 mod memory;
+mod operators;
 mod rig;
 mod surveys;

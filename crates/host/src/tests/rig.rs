@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use array::{Array, NexusId, PortId, UnitOptions};
+use block::{Buffer, Completion, Durability, Geometry, Operation, Request, Tag};
 use clock::{Duration, Instant};
 use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
 use iscsi::initiator;
@@ -13,13 +14,16 @@ use iscsi::target::{
     self, Admission, CommandTag, Portal, Portals, Sessions, TaskManagement, TaskManagementResponse,
     TaskManagementTag,
 };
-use multipath::{NoPath, PathId, Policy};
+use multipath::{NoPath, PathId, PathState, Policy};
 use scsi::Lun;
 use scsi_multipath::{Disk, Proof};
 
 use crate::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, Options, PortalConfig};
 use crate::state::State;
-use crate::{Action, Event, Host, Loss, NexusIndex, Notice, Parting, Trace};
+use crate::verbs::Outcome;
+use crate::{
+    Action, DiskIndex, DiskView, Event, Host, Loss, NexusIndex, Notice, Parting, Ticket, Trace, Verb,
+};
 
 pub(super) const TARGET_NAME: &str = "iqn.2026-01.example:array";
 /// Events without any progress in time; a test that has more of them turns in circles.
@@ -112,6 +116,14 @@ pub(super) struct Rig {
     pub(super) seen: Vec<Seen>,
     pub(super) notices: Vec<Notice>,
     pub(super) ended: Option<bool>,
+    /// What became of verbs, and of requests.
+    pub(super) answers: BTreeMap<u64, Outcome>,
+    pub(super) completed: BTreeMap<Tag, Completion>,
+    /// What exports were told, in order.
+    pub(super) geometries: Vec<Geometry>,
+    pub(super) gone: usize,
+    next_tag: u64,
+    next_ticket: u64,
     /// What was given to be stored, in order.
     pub(super) stored: Vec<State>,
     /// It is stored only when a test says so.
@@ -199,6 +211,12 @@ impl Rig {
             seen: Vec::new(),
             notices: Vec::new(),
             ended: None,
+            answers: BTreeMap::new(),
+            completed: BTreeMap::new(),
+            geometries: Vec::new(),
+            gone: 0,
+            next_tag: 0,
+            next_ticket: 0,
             stored: Vec::new(),
             is_storing_slowly: false,
             array,
@@ -249,6 +267,62 @@ impl Rig {
         }
         let why = String::from("cut");
         self.host.handle(self.now, Event::Closed { nexus: NexusIndex(nexus), loss: Loss::Broken, why });
+    }
+
+    /// An operator says something, and everything happens that is due at once.
+    pub(super) fn say(&mut self, verb: Verb) -> u64 {
+        self.next_ticket += 1;
+        self.host.handle(self.now, Event::Verb { ticket: Ticket(self.next_ticket), verb });
+        self.advance(Duration::ZERO);
+        self.next_ticket
+    }
+
+    /// The same, for a verb that is answered at once.
+    pub(super) fn said(&mut self, verb: Verb) -> Result<String, String> {
+        let ticket = self.say(verb);
+        self.answers[&ticket].clone().map_err(|error| error.to_string())
+    }
+
+    /// The array is told something.
+    pub(super) fn tell_array(&mut self, event: array::Event) {
+        self.array.handle(self.now, event);
+        self.advance(Duration::ZERO);
+    }
+
+    pub(super) fn disk(&self, lun: u16) -> DiskIndex {
+        let path = self.path(0, lun);
+        let has_it = |view: &DiskView<'_>| view.disk.unwrap().paths().any(|known| known.status.id == path);
+        self.host.disks().find(has_it).unwrap().index
+    }
+
+    pub(super) fn submit(&mut self, disk: DiskIndex, operation: Operation) -> Tag {
+        self.next_tag += 1;
+        let tag = Tag(self.next_tag);
+        let length = operation.extent().map_or(0, |(_, length)| length as usize);
+        let buffer = Buffer::zeroed(length);
+        self.host.handle(self.now, Event::Block { disk, request: Request { tag, operation, buffer } });
+        self.advance(Duration::ZERO);
+        tag
+    }
+
+    pub(super) fn read(&mut self, disk: DiskIndex, offset: u64) -> Tag {
+        self.submit(disk, Operation::Read { offset, length: 512 })
+    }
+
+    pub(super) fn write(&mut self, disk: DiskIndex, offset: u64) -> Tag {
+        let durability = Durability::Volatile;
+        self.submit(disk, Operation::Write { offset, length: 512, durability })
+    }
+
+    /// The state of a path, as its disk sees it.
+    pub(super) fn state(&self, path: PathId) -> PathState {
+        let mut paths = self.host.disks().filter_map(|view| view.disk).flat_map(Disk::paths);
+        paths.find(|known| known.status.id == path).expect("the path is a disk's").status.state
+    }
+
+    /// The codes of the events since the one with this number.
+    pub(super) fn codes(&self, since: u64) -> Vec<&'static str> {
+        self.host.events(since).map(|entry| entry.what.code()).collect()
     }
 
     /// A disk asks for a proof.
@@ -350,11 +424,15 @@ impl Rig {
                 }
             }
             Action::Ended { clean } => self.ended = Some(clean),
-            Action::Complete(..)
-            | Action::Ready { .. }
-            | Action::Resized { .. }
-            | Action::Gone { .. }
-            | Action::Trace(_) => {}
+            Action::Answer { ticket, outcome } => {
+                assert!(self.answers.insert(ticket.0, outcome).is_none(), "a verb is answered once");
+            }
+            Action::Complete(request, completion) => {
+                self.completed.insert(request.tag, completion);
+            }
+            Action::Resized { geometry, .. } => self.geometries.push(geometry),
+            Action::Gone { .. } => self.gone += 1,
+            Action::Ready { .. } | Action::Trace(_) => {}
         }
     }
 

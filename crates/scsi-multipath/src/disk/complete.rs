@@ -32,6 +32,9 @@ impl Disk {
             Kind::Disk { path, flight: Flight::Probe(question) } => {
                 self.probe_ended(now, path, question, &buffer, ending);
             }
+            Kind::Disk { path, flight: Flight::Check { attempt } } => {
+                self.check_ended(now, path, attempt, ending);
+            }
             Kind::Survey { .. } | Kind::Direct { .. } => {
                 debug_assert!(false, "a command of somebody else came back to a disk");
             }

@@ -7,7 +7,7 @@ use clock::Duration;
 use multipath::{NoPath, Node, PathId, Policy};
 use scsi::{Ending, Reply};
 
-use crate::{AccessState, Command, Contradiction, Report, Unit};
+use crate::{AccessState, Command, Contradiction, Failure, Report, Unit};
 
 /// What happened.
 #[derive(Debug)]
@@ -23,6 +23,17 @@ pub enum Event {
         node: Option<Node>,
         target: TargetId,
         unit: Box<Unit>,
+        /// What an operator has said of it before.
+        hold: Option<Hold>,
+    },
+    /// An operator takes a path out, or gives it back: then it shows its identity before it is used.
+    Hold {
+        path: PathId,
+        hold: Option<Hold>,
+    },
+    /// Find out by reading a block whether a path works. Answered by [`Action::Checked`].
+    Check {
+        path: PathId,
     },
     /// The transport of a path failed; nothing more is sent on it. Give this before the endings of what was in
     /// flight on it: then their requests take another path at once.
@@ -112,6 +123,14 @@ pub enum Managed {
     Lost,
 }
 
+/// Why an operator keeps a path out. It holds whatever becomes of the path, until the operator takes it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Failed,
+    /// What is in flight may end.
+    Drained,
+}
+
 /// What a driver did to fence a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -156,6 +175,11 @@ pub enum Action {
     Finish(Request, Completion),
     /// What exports have to know; when first known and on every change.
     Geometry(Geometry),
+    /// A block was read on this path, or could not be: with why.
+    Checked {
+        path: PathId,
+        outcome: Result<(), Failure>,
+    },
     Joined {
         path: PathId,
     },

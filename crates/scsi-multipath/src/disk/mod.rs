@@ -3,6 +3,7 @@
 //! Requests of exports become commands; the head chooses their paths; [`crate::disposition`] says what their
 //! endings mean. The disk itself asks questions (probes) about a path when an ending puts it in doubt.
 
+mod check;
 mod claims;
 mod complete;
 mod event;
@@ -34,7 +35,7 @@ use path::Path;
 use resets::Resets;
 use work::{Said, Step, Work};
 
-pub use event::{Action, Event, Function, Managed, Proof, TargetId};
+pub use event::{Action, Event, Function, Hold, Managed, Proof, TargetId};
 pub use report::{Feature, Reason, Report, Waiver};
 pub(crate) use work::Flight;
 
@@ -164,6 +165,11 @@ pub struct PathView {
     pub status: PathStatus,
     pub access: crate::AccessState,
     pub port: crate::Port,
+    /// Why it is in its state.
+    pub reason: Reason,
+    /// Until when it counts as coming back by itself, if it is not usable and does.
+    pub waiting_until: Option<Instant>,
+    pub hold: Option<Hold>,
 }
 
 /// A fence that is open, as seen now.
@@ -216,7 +222,11 @@ impl Disk {
         match event {
             Event::Block(request, node) => self.admit(now, request, node),
             Event::Ended(command, ending) => self.ended(now, command, &ending),
-            Event::PathFound { path, node, target, unit } => self.path_found(now, path, node, target, unit),
+            Event::PathFound { path, node, target, unit, hold } => {
+                self.path_found(now, Path::new(path, target, unit, hold), node);
+            }
+            Event::Hold { path, hold } => self.hold(now, path, hold),
+            Event::Check { path } => self.check(path),
             Event::Fenced { path, proof } => self.fenced(now, path, proof),
             Event::Managed { path, function, outcome } => self.managed(now, path, function, outcome),
             Event::ResetSent => self.reset_sent(now),
@@ -280,8 +290,15 @@ impl Disk {
     /// The paths in order of arrival.
     pub fn paths(&self) -> impl Iterator<Item = PathView> {
         self.head.paths().filter_map(|status| {
-            let unit = self.unit(status.id)?;
-            Some(PathView { status, access: unit.access, port: unit.port })
+            let path = self.paths.iter().find(|known| known.id == status.id)?;
+            Some(PathView {
+                status,
+                access: path.unit.access,
+                port: path.unit.port,
+                reason: path.reason,
+                waiting_until: path.waiting_until(),
+                hold: path.hold,
+            })
         })
     }
 

@@ -6,9 +6,9 @@ use clock::{Duration, Instant};
 use multipath::{PathId, PathState};
 use scsi::{AdditionalSense, SenseKey};
 
-use super::TargetId;
 use super::fence::Sweep;
 use super::report::Reason;
+use super::{Hold, TargetId};
 use crate::disposition::{FollowUp, PathEffect};
 use crate::question::{Asking, Question};
 use crate::unit::{AccessState, Addressing, Unit, path_state};
@@ -21,8 +21,11 @@ pub(super) struct Path {
     /// What it showed last.
     pub(super) unit: Box<Unit>,
     pub(super) standing: Standing,
-    /// What the head was told.
+    /// An operator keeps it out, however it stands.
+    pub(super) hold: Option<Hold>,
+    /// What the head was told, and why.
     pub(super) told: PathState,
+    pub(super) reason: Reason,
     /// Until when it counts as coming back by itself, while it is not usable.
     waiting_until: Option<Instant>,
     pub(super) probe: Probe,
@@ -74,13 +77,15 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 
 impl Path {
-    pub(super) fn new(id: PathId, target: TargetId, unit: Box<Unit>) -> Self {
+    pub(super) fn new(id: PathId, target: TargetId, unit: Box<Unit>, hold: Option<Hold>) -> Self {
         Self {
             id,
             target,
             unit,
             standing: Standing::Verified,
+            hold,
             told: PathState::Down,
+            reason: Reason::Verifying,
             waiting_until: None,
             probe: Probe::default(),
             sweep: Sweep::None,
@@ -98,14 +103,15 @@ impl Path {
     /// What the path is good for, with why.
     pub(super) fn state(&mut self, now: Instant) -> (PathState, Reason) {
         let (wanted, limit, reason) = match self.standing {
+            Standing::Quarantined => (PathState::Down, Duration::ZERO, Reason::Quarantined),
+            Standing::Lost => (PathState::Down, Duration::ZERO, Reason::Lost),
+            _ if self.hold.is_some() => (PathState::Down, Duration::ZERO, self.hold_reason()),
             Standing::Verified => {
                 let limit = self.unit.transition_max.unwrap_or(TRANSITION_MAX);
                 (self.unit.path_state(), limit, Reason::Access)
             }
             Standing::Suspect(reason) => (PathState::Waiting, SUSPECT_MAX, reason),
             Standing::Failed(reason) => (PathState::Down, Duration::ZERO, reason),
-            Standing::Quarantined => (PathState::Down, Duration::ZERO, Reason::Quarantined),
-            Standing::Lost => (PathState::Down, Duration::ZERO, Reason::Lost),
         };
         if wanted != PathState::Waiting {
             self.waiting_until = None;
@@ -113,6 +119,18 @@ impl Path {
         }
         let until = *self.waiting_until.get_or_insert(now + limit);
         if now < until { (PathState::Waiting, reason) } else { (PathState::Down, Reason::TimedOut) }
+    }
+
+    const fn hold_reason(&self) -> Reason {
+        match self.hold {
+            Some(Hold::Drained) => Reason::Drained,
+            _ => Reason::FailedByOperator,
+        }
+    }
+
+    /// Until when it counts as coming back by itself, while it does.
+    pub(super) fn waiting_until(&self) -> Option<Instant> {
+        self.waiting_until.filter(|_| self.told == PathState::Waiting)
     }
 
     /// What a reply on this path says of it.
@@ -236,8 +254,7 @@ impl Path {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let open = self.probe.asking.is_some() || !self.askable().is_empty();
         let probe = (self.is_alive() && open && !self.probe.is_out).then_some(self.probe.at);
-        let waiting = self.waiting_until.filter(|_| self.told == PathState::Waiting);
-        [probe, waiting].into_iter().flatten().min()
+        [probe, self.waiting_until()].into_iter().flatten().min()
     }
 }
 

@@ -93,6 +93,8 @@ pub(crate) enum Flight {
     Work { work: Work, ticket: Ticket },
     /// A question of the disk's own about this path.
     Probe(Question),
+    /// A block that is read to see whether this path works, so many times so far.
+    Check { attempt: u8 },
 }
 
 impl Work {
@@ -158,6 +160,7 @@ impl fmt::Debug for Flight {
         match self {
             Self::Work { work, .. } => write!(f, "{:?} of {:?} at {}", work.step, work.issuer, work.cursor),
             Self::Probe(question) => write!(f, "{question}"),
+            Self::Check { attempt } => write!(f, "check, attempt {attempt}"),
         }
     }
 }

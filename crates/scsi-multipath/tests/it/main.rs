@@ -6,6 +6,7 @@ mod dispositions;
 mod failovers;
 mod fences;
 mod identities;
+mod operator;
 mod rig;
 mod stories;
 mod surveys;
