@@ -176,6 +176,7 @@ impl Host {
     fn shut_down(&mut self) {
         if self.life == Life::Open {
             self.life = Life::EndingDisks;
+            self.give_up_drains();
             self.shut_down_disks();
         }
     }

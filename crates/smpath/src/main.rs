@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod control;
 mod demo;
+mod events;
 mod query;
 mod render;
 mod run;
@@ -13,6 +14,7 @@ mod signals;
 mod state;
 mod units;
 mod url;
+mod verbs;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -38,6 +40,14 @@ fn main() -> ExitCode {
         Command::Show(show) => query::show(show),
         Command::Paths(query) => query::paths(query),
         Command::Waive(waive) => query::waive(waive),
+        Command::Events(said) => events::events(said),
+        Command::Policy(said) => verbs::policy(said),
+        Command::NoPath(said) => verbs::no_path(said),
+        Command::RemovalDelay(said) => verbs::removal_delay(said),
+        Command::Fail(said) => verbs::fail(said),
+        Command::Reinstate(said) => verbs::reinstate(said),
+        Command::Drain(said) => verbs::drain(said),
+        Command::Rescan(said) => verbs::rescan(said),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

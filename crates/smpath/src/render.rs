@@ -119,7 +119,7 @@ fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
                 path.portal.to_string(),
                 path.lun.clone(),
                 path.port_group.map_or_else(|| String::from("-"), |group| group.to_string()),
-                path.state.clone(),
+                shown_state(path),
                 path.in_flight.to_string(),
                 path.completed.to_string(),
                 path.failed.to_string(),
@@ -129,6 +129,14 @@ fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
         }
     }
     lines(&table)
+}
+
+/// With the word of an operator, if there is one.
+fn shown_state(path: &PathStatus) -> String {
+    match &path.held {
+        Some(held) => format!("{} ({held} by operator)", path.state),
+        None => path.state.clone(),
+    }
 }
 
 pub(crate) fn is_usable(path: &PathStatus) -> bool {

@@ -6,6 +6,7 @@
 mod clients;
 mod control;
 mod disks;
+mod events;
 mod memory;
 mod nexus;
 
@@ -107,6 +108,8 @@ pub(crate) struct Shard {
     config: ShardConfig,
     poll: Poll,
     started: std::time::Instant,
+    /// The wall clock at that moment, in milliseconds since 1970.
+    started_unix_ms: u64,
     now: Instant,
     life: Life,
     /// The sessions, and the disks that come out of them.
@@ -128,6 +131,8 @@ pub(crate) struct Shard {
     listeners: Vec<Listener>,
     clients: Vec<Option<Client>>,
     inbox: control::Inbox,
+    /// Verbs that the host has not answered.
+    verbs: control::Verbs,
     notices: control::Notices,
 }
 
@@ -315,6 +320,7 @@ impl Shard {
             Action::Resized { disk, geometry } => self.resize_clients(disk, geometry),
             Action::Gone { disk } => self.detach_clients(disk.0),
             Action::Notice(notice) => self.tell(notice.into()),
+            Action::Answer { ticket, outcome } => self.verbs.answer(ticket, outcome),
             Action::Persist(state) => self.store(state),
             Action::Ended { clean } => self.life = Life::Ended { clean },
         }

@@ -15,7 +15,7 @@ use scsi::Lun;
 use crate::event::{Action, Notice, NoticeKind, Severity};
 use crate::host::Host;
 
-pub use what::{CODES, Cause, Input, What};
+pub use what::{CODES, Cause, Input, What, cause_of_path};
 
 /// Events that are kept: some minutes of a host whose thousand paths come and go, days of a quiet one; about 2 MiB.
 pub const EVENTS_MAX: usize = 4096;
@@ -90,7 +90,7 @@ impl Log {
         let oldest = self.newest - kept + 1;
         let missed = oldest.saturating_sub(sequence.saturating_add(1)).min(self.newest);
         let skip = usize::try_from((sequence + 1).saturating_sub(oldest).min(kept)).unwrap_or(usize::MAX);
-        Events { missed, newest: self.newest, entries: self.entries.range(skip..).into_iter() }
+        Events { missed, newest: self.newest, entries: self.entries.range(skip..) }
     }
 }
 

@@ -304,7 +304,7 @@ const fn code_of_change(change: &Change) -> &'static str {
 
 /// Why a path is in its state, for programs.
 #[must_use]
-pub(crate) const fn reason_code(reason: Reason) -> &'static str {
+pub const fn cause_of_path(reason: Reason) -> &'static str {
     match reason {
         Reason::Access => "access-state",
         Reason::Verifying => "identity-pending",
@@ -326,7 +326,7 @@ fn inputs_of_report(report: &Report) -> Vec<(&'static str, Input)> {
             vec![("contradiction", text(reason))]
         }
         Report::PathState { from, to, reason, .. } => {
-            vec![("from", text(from)), ("to", text(to)), ("cause", word(reason_code(*reason)))]
+            vec![("from", text(from)), ("to", text(to)), ("cause", word(cause_of_path(*reason)))]
         }
         Report::Attention { said, follow_up, .. } => {
             let sense = said.map(|(key, code)| {

@@ -168,7 +168,8 @@ fn the_policy_changes_under_load_and_nothing_is_lost() {
     let mut rig = Rig::new(2);
     let disk = rig.disk(0);
     hold_reads(&mut rig);
-    let before: Vec<_> = (0..4).map(|block| rig.read(disk, block * 512)).collect();
+    let mut before: Vec<_> = (0..4).map(|block| rig.read(disk, block * 512)).collect();
+    before.push(rig.write(disk, 0));
     rig.said(Verb::Policy { disk: String::from("all"), policy: Policy::Numa }).unwrap();
     let after: Vec<_> = (0..4).map(|block| rig.read(disk, block * 512)).collect();
     release(&mut rig);

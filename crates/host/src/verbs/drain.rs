@@ -205,6 +205,13 @@ impl Host {
         self.arm_drains();
     }
 
+    /// The program ends: nobody can be told any more.
+    pub(crate) fn give_up_drains(&mut self) {
+        for drain in std::mem::take(&mut self.drains) {
+            self.answer(drain.ticket, Err(VerbError::Ending));
+        }
+    }
+
     fn drain_failed(&mut self, drain: &Drain, error: VerbError) {
         let text = format!("{}: not drained: {error}", self.names_of(&drain.paths));
         let what = What::Operator("drain-unfinished");

@@ -129,7 +129,7 @@ impl Host {
                 self.stored = state;
                 self.tell(scene, Event::Persisted);
             }
-            Action::Ready { .. } | Action::Ended { .. } => {}
+            Action::Ready { .. } | Action::Answer { .. } | Action::Ended { .. } => {}
         }
     }
 
