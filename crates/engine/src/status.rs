@@ -32,6 +32,48 @@ pub struct EventsStatus {
     pub events: Vec<EventStatus>,
 }
 
+/// Why a disk, or a path, does what it does.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct ExplainStatus {
+    /// The disk's identity.
+    pub disk: String,
+    pub policy: String,
+    /// The path that the next small read takes: none if it would wait or fail.
+    pub next: Option<u32>,
+    /// All paths of the disk, or those that were asked about.
+    pub paths: Vec<PathReason>,
+    /// What waits, and why; not if paths were asked about.
+    pub waits: Vec<WaitReason>,
+    /// What happened lately to the paths that were asked about.
+    pub events: Vec<EventStatus>,
+}
+
+/// Why a path takes the next small read, or does not.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct PathReason {
+    pub path: u32,
+    pub portal: String,
+    pub lun: String,
+    pub state: String,
+    pub code: String,
+    /// For how long it has been in its state.
+    pub since_ms: u64,
+    /// How long that still holds at the most.
+    pub for_ms: Option<u64>,
+    pub why: String,
+    /// What would change it.
+    pub remedy: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct WaitReason {
+    pub code: String,
+    pub count: usize,
+    pub since_ms: Option<u64>,
+    pub for_ms: Option<u64>,
+    pub why: String,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct EventStatus {

@@ -13,6 +13,7 @@ mod debt;
 mod device;
 mod disks;
 mod event;
+pub mod explain;
 mod fence;
 mod host;
 pub mod log;

@@ -30,6 +30,13 @@ enum Kind {
     Portal,
 }
 
+/// What a name of a disk, of a path or of a portal stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    Disk(DiskIndex),
+    Paths(Vec<PathId>),
+}
+
 /// The place of the candidate whose name begins so, or is it whole; the only one if nothing is said.
 ///
 /// # Errors
@@ -54,6 +61,19 @@ pub fn choose_disk(candidates: &[String], name: Option<&str>) -> Result<usize, N
 }
 
 impl Host {
+    /// Whatever is meant by a name; the only disk if nothing is said.
+    ///
+    /// # Errors
+    /// If it stands for nothing, or for more than one disk.
+    pub fn named(&self, name: Option<&str>) -> Result<Named, NameError> {
+        match name {
+            Some(name) if Portal::parse(name).is_some() || path_number(name).is_some() => {
+                self.paths_named(name).map(Named::Paths)
+            }
+            name => self.disk_named(name).map(Named::Disk),
+        }
+    }
+
     /// The disk whose identity begins so; the only one if nothing is said.
     ///
     /// # Errors
@@ -77,11 +97,9 @@ impl Host {
             }
             return Ok(self.known_paths().filter(|path| is_behind(self.paths[path].nexus)).collect());
         }
-        let (disk, path) = match name.rsplit_once(':') {
-            Some((disk, path)) => (Some(self.disk_named(Some(disk))?.0), path),
-            None => (None, name),
-        };
-        let number = path.strip_prefix('P').and_then(|number| number.parse().ok());
+        let disk = name.rsplit_once(':').filter(|_| path_number(name).is_some());
+        let disk = disk.map(|(disk, _)| self.disk_named(Some(disk))).transpose()?.map(|disk| disk.0);
+        let number = path_number(name);
         let of_disk = |path: &PathId| disk.is_none_or(|disk| self.paths[path].disk == disk);
         let found = self.known_paths().filter(of_disk).find(|path| Some(path.0) == number);
         found.map(|path| vec![path]).ok_or_else(|| NameError {
@@ -112,6 +130,12 @@ impl Host {
         candidates.dedup();
         NameError { kind: Kind::Portal, name: Some(name.to_owned()), is_ambiguous: false, candidates }
     }
+}
+
+/// The number in `P3` or `DISK:P3`.
+fn path_number(name: &str) -> Option<u32> {
+    let path = name.rsplit_once(':').map_or(name, |(_, path)| path);
+    path.strip_prefix('P')?.parse().ok()
 }
 
 /// An address, with or without a port.

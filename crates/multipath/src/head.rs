@@ -119,6 +119,13 @@ impl<R> Head<R> {
         self.paths.present().iter().map(Path::status)
     }
 
+    /// The path that a request of this node would take if it came now.
+    #[must_use]
+    pub fn next_path(&self, node: Node) -> Option<PathId> {
+        let position = self.selection.clone().choose(self.paths.present(), node, None)?;
+        Some(self.paths.present()[position].id)
+    }
+
     #[must_use]
     pub fn status(&self) -> Status {
         Status {

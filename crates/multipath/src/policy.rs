@@ -96,8 +96,8 @@ impl Distances {
 
 /// The policy with what it remembers: for each node the position of the path that was chosen last. That path is
 /// looked at anew each time, so one that stops being usable is left at once without being forgotten here.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone, Hash))]
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Selection {
     policy: Policy,
     distances: Distances,

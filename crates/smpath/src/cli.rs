@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Paths(Query),
     /// Show what happened in a running smpath, in order; a disk may be named
     Events(Events),
+    /// Say which path of a disk the next read takes and why the others do not, and what waits for what
+    Explain(Explain),
     /// Set the iopolicy of a disk, or of all: numa, round-robin or queue-depth
     Policy(SetPolicy),
     /// Set what happens to requests of a disk, or of all, while there is no path: fail, queue, or a time such as 60s
@@ -250,6 +252,14 @@ pub(crate) struct Events {
     pub json: bool,
     #[command(flatten)]
     pub control: ControlSocket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The disk: its identity or its beginning; or a path (P3, DISK:P3), or the paths of a portal (ADDRESS[:PORT])
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub query: Query,
 }
 
 /// Whom to tell.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use engine::status::{EventsStatus, Snapshot};
+use engine::status::{EventsStatus, ExplainStatus, Snapshot};
 use engine::{ShardHandle, Verb};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,10 @@ pub(crate) enum Question {
     Events {
         since: u64,
         disk: Option<String>,
+    },
+    /// Why a disk, a path or a portal does what it does; the only disk if nothing is named.
+    Explain {
+        name: Option<String>,
     },
     /// An operator's word: the open fences of a disk end.
     Waive {
@@ -75,6 +79,7 @@ pub(crate) enum Question {
 enum Answer {
     Snapshot(Box<Snapshot>),
     Events(EventsStatus),
+    Explanation(Vec<ExplainStatus>),
     /// One line that says what was done, or that it was done already.
     Done(String),
     Error(String),
@@ -162,6 +167,7 @@ fn put(shard: &ShardHandle, question: Question) -> Result<Answer> {
     let verb = match question {
         Question::Snapshot => return Ok(Answer::Snapshot(Box::new(shard.snapshot()?))),
         Question::Events { since, disk } => return Ok(Answer::Events(shard.events(since, disk)?)),
+        Question::Explain { name } => return Ok(Answer::Explanation(shard.explain(name)?)),
         Question::Waive { disk } => Verb::Waive { disk },
         Question::Policy { disk, policy } => Verb::Policy { disk, policy: policy.parse()? },
         Question::NoPath { disk, no_path } => {
@@ -195,6 +201,14 @@ pub(crate) fn events(path: &Path, since: u64, disk: Option<String>) -> Result<Ev
     }
 }
 
+/// Why a disk, a path or a portal of a running process does what it does.
+pub(crate) fn explain(path: &Path, name: Option<String>) -> Result<Vec<ExplainStatus>> {
+    match ask(path, &Question::Explain { name }, Duration::ZERO)? {
+        Answer::Explanation(explanation) => Ok(explanation),
+        answer => Err(unexpected(answer)),
+    }
+}
+
 /// Has a running process do something that may take as long as `limit`; the line that it answers with.
 pub(crate) fn tell(path: &Path, question: &Question, limit: Duration) -> Result<String> {
     match ask(path, question, limit)? {
@@ -206,7 +220,7 @@ pub(crate) fn tell(path: &Path, question: &Question, limit: Duration) -> Result<
 fn unexpected(answer: Answer) -> anyhow::Error {
     match answer {
         Answer::Error(error) => anyhow::Error::msg(error),
-        Answer::Snapshot(_) | Answer::Events(_) | Answer::Done(_) => {
+        Answer::Snapshot(_) | Answer::Events(_) | Answer::Explanation(_) | Answer::Done(_) => {
             anyhow::Error::msg("it answers another question")
         }
     }

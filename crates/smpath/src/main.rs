@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Paths(query) => query::paths(query),
         Command::Waive(waive) => query::waive(waive),
         Command::Events(said) => events::events(said),
+        Command::Explain(said) => query::explain(said),
         Command::Policy(said) => verbs::policy(said),
         Command::NoPath(said) => verbs::no_path(said),
         Command::RemovalDelay(said) => verbs::removal_delay(said),

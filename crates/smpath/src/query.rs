@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use engine::status::{DiskStatus, Snapshot};
 
-use crate::cli::{Query, Show, Waive};
+use crate::cli::{Explain, Query, Show, Waive};
 use crate::control::Question;
 use crate::{config, control, render};
 
@@ -23,6 +23,16 @@ pub(crate) fn show(show: &Show) -> Result<()> {
     let snapshot = ask(&show.query)?;
     let disk = choose(&snapshot, show.disk.as_deref())?;
     if show.query.json { json(disk) } else { text(&render::disk(disk)) }
+}
+
+pub(crate) fn explain(said: &Explain) -> Result<()> {
+    let control = said.query.control.clone().unwrap_or_else(config::default_control);
+    let explained = control::explain(&control, said.name.clone())?;
+    if said.query.json {
+        json(&explained)
+    } else {
+        text(&explained.iter().map(render::explained).collect::<String>())
+    }
 }
 
 pub(crate) fn waive(waive: &Waive) -> Result<()> {

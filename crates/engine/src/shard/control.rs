@@ -17,7 +17,7 @@ use super::memory::Memory;
 use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
 use crate::config::{ExportAddress, ShardConfig};
 use crate::state_folder::{StateFolder, StateFolderError};
-use crate::status::{EventsStatus, Notice, NoticeKind, Severity, Snapshot};
+use crate::status::{EventsStatus, ExplainStatus, Notice, NoticeKind, Severity, Snapshot};
 
 /// Messages that wait for a shard; the control plane gets an error beyond that.
 const MESSAGES_MAX: usize = 64;
@@ -38,6 +38,8 @@ pub enum Message {
         disk: Option<String>,
         answer: SyncSender<Result<EventsStatus, String>>,
     },
+    /// Why a disk, paths or a portal do what they do; the only disk if nothing is named.
+    Explain(Option<String>, SyncSender<Result<Vec<ExplainStatus>, String>>),
     /// An operator wants something; answered when it is done.
     Verb(Verb, SyncSender<Result<String, String>>),
     /// Sets the iopolicy of every disk.
@@ -218,6 +220,16 @@ impl ShardHandle {
         events.recv_timeout(ANSWER_LIMIT).map_err(unanswered)?.map_err(AskError::Refused)
     }
 
+    /// Why a disk, paths or a portal do what they do; the only disk if nothing is named.
+    ///
+    /// # Errors
+    /// If the name stands for nothing, or the shard does not answer.
+    pub fn explain(&self, name: Option<String>) -> Result<Vec<ExplainStatus>, AskError> {
+        let (answer, explanation) = sync_channel(1);
+        self.send(Message::Explain(name, answer))?;
+        explanation.recv_timeout(ANSWER_LIMIT).map_err(unanswered)?.map_err(AskError::Refused)
+    }
+
     /// Does what an operator wants; it takes no longer than `limit` and what an answer takes. One line says what was
     /// done.
     ///
@@ -258,6 +270,9 @@ impl Shard {
                 Message::Policy(policy) => self.host.handle(self.now, Event::SetPolicy(policy)),
                 Message::Events { since, disk, answer } => {
                     let _ = answer.try_send(self.events(since, disk.as_deref()));
+                }
+                Message::Explain(name, answer) => {
+                    let _ = answer.try_send(self.explain(name.as_deref()));
                 }
                 Message::Verb(verb, answer) => {
                     if let Some(ticket) = self.verbs.ask(answer) {

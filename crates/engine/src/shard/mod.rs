@@ -7,6 +7,7 @@ mod clients;
 mod control;
 mod disks;
 mod events;
+mod explain;
 mod memory;
 mod nexus;
 

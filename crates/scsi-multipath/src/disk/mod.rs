@@ -180,6 +180,8 @@ pub struct FenceView {
     /// None if the path had left the disk before its last command came back.
     pub target: Option<TargetId>,
     pub since: Instant,
+    /// When it is waived without a proof, if it is.
+    pub until: Option<Instant>,
     /// Writes of unknown fate that it is about; none if it is about whatever a process before this one left.
     pub writes: usize,
 }
@@ -285,6 +287,12 @@ impl Disk {
     #[must_use]
     pub fn status(&self) -> Status {
         self.head.status()
+    }
+
+    /// The path that a small read of this node would take if it came now.
+    #[must_use]
+    pub fn next_path(&self, node: Node) -> Option<PathId> {
+        self.head.next_path(node)
     }
 
     /// The paths in order of arrival.

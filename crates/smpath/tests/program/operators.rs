@@ -36,6 +36,12 @@ fn a_path_is_failed_and_reinstated_and_the_events_say_so() {
     let table = ask(&["paths", "--control", &control]);
     assert!(table.contains("down (failed by operator)"), "{table}");
     let other = paths(&control)[1].0.clone();
+    let why = ask(&["explain", "--control", &control]);
+    assert!(why.contains(&format!("the next small read takes {other}")), "{why}");
+    assert!(why.contains(&format!("`smpath reinstate {path}`")), "{why}");
+    let why = ask(&["explain", &path, "--control", &control]);
+    assert!(why.contains("lately:") && why.contains("operator-failed"), "{why}");
+    assert!(!why.contains(&format!("  {other} ")), "only what was asked about: {why}");
     Process::start(&["fail", &other, "--control", &control]).fails(&["without a usable path", "--force"]);
     Process::start(&["fail", "P99", "--control", &control]).fails(&["no path P99", &path, &other]);
     ask(&["reinstate", &path, "--control", &control]);
