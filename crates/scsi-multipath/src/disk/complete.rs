@@ -140,7 +140,7 @@ impl Disk {
             self.complain(now, path, follow_up, ending);
         }
         // A change of the logical unit shows on every path, and each has to be asked: the smallest counts.
-        let everywhere = follow_up.common(FollowUp::CAPACITY.and(FollowUp::MODES));
+        let everywhere = follow_up.common(FollowUp::CAPACITY.and(FollowUp::MODES).and(FollowUp::LIMITS));
         for path in &mut self.paths {
             path.probe.want(everywhere, now);
         }

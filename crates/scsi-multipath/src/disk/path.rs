@@ -66,6 +66,12 @@ pub(super) struct Probe {
     failures: u32,
 }
 
+/// What there is a question for.
+const ASKED: FollowUp = FollowUp::IDENTITY
+    .and(FollowUp::ACCESS)
+    .and(FollowUp::CAPACITY)
+    .and(FollowUp::MODES)
+    .and(FollowUp::LIMITS);
 /// How long a path that has to be verified counts as coming back: what a busy target takes to answer INQUIRY.
 const SUSPECT_MAX: Duration = Duration::from_secs(10);
 /// How long a transition may take if the device does not say (Linux and other initiators: 60 s).
@@ -232,6 +238,7 @@ impl Path {
             (FollowUp::ACCESS, Question::PortGroupsExtended),
             (FollowUp::CAPACITY, capacity),
             (FollowUp::MODES, Question::Caching6),
+            (FollowUp::LIMITS, Question::BlockLimits),
         ]
         .into_iter()
         .find_map(|(flag, question)| askable.contains(flag).then_some(question))
@@ -261,8 +268,7 @@ impl Path {
 impl Probe {
     /// Asks for something, not before `at` unless something else is asked earlier.
     pub(super) fn want(&mut self, what: FollowUp, at: Instant) {
-        let wanted = FollowUp::IDENTITY.and(FollowUp::ACCESS).and(FollowUp::CAPACITY).and(FollowUp::MODES);
-        let what = what.common(wanted);
+        let what = what.common(ASKED);
         if what.is_empty() {
             return;
         }

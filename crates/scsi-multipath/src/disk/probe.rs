@@ -4,7 +4,7 @@ use clock::Instant;
 use multipath::PathId;
 use scsi::capacity::Capacity10;
 use scsi::port_groups::PortGroups;
-use scsi::vpd::DeviceIdPage;
+use scsi::vpd::{BlockLimitsPage, DeviceIdPage, LogicalProvisioningPage};
 use scsi::{Ending, Lba, ParseError, Status};
 
 use super::path::{Path, Standing};
@@ -15,7 +15,7 @@ use crate::command::Kind;
 use crate::disposition::{CommandClass, FollowUp, PathEffect, disposition};
 use crate::identity::Identity;
 use crate::question::{Answer, Asking, Caching, Question};
-use crate::unit::{Capacity, Contradiction, Port, same_identity, transition_max};
+use crate::unit::{Capacity, Contradiction, Limits, Port, Provisioning, same_identity, transition_max};
 
 /// What an answer says of its path.
 enum Learned {
@@ -23,6 +23,8 @@ enum Learned {
     Access(PortGroups),
     Capacity(Option<Capacity>),
     Modes(Caching),
+    Limits(Limits),
+    Provisioning(Provisioning),
 }
 
 impl Disk {
@@ -55,7 +57,7 @@ impl Disk {
         let answer = asking.answer(now, ending);
         // No unit attention is reported for INQUIRY (SPC).
         let is_at_rest = matches!(answer, Answer::Data(_) | Answer::Refused);
-        let is_at_rest = is_at_rest && subject(question) != FollowUp::IDENTITY;
+        let is_at_rest = is_at_rest && !matches!(subject(question), FollowUp::IDENTITY | FollowUp::LIMITS);
         match answer {
             Answer::Again(at) => path.probe.pause_until(at),
             Answer::Lost => {
@@ -76,7 +78,13 @@ impl Disk {
             Answer::Data(length) => match learn(question, &data[..length.min(data.len())]) {
                 Ok(learned) => {
                     path.probe.answered(now);
-                    path.probe.done(subject(question));
+                    match question {
+                        // The other half of the same subject.
+                        Question::BlockLimits => {
+                            path.probe.asking = Some(Asking::new(Question::Provisioning))
+                        }
+                        _ => path.probe.done(subject(question)),
+                    }
                     self.take_in(now, id, learned);
                 }
                 Err(ParseError::Truncated { needed, .. }) if asking.enlarge(needed) => {
@@ -96,6 +104,10 @@ impl Disk {
     fn unanswerable(path: &mut Path, question: Question, now: Instant) {
         match subject(question) {
             FollowUp::IDENTITY | FollowUp::CAPACITY => path.probe.failed(now),
+            FollowUp::LIMITS if question == Question::BlockLimits => {
+                path.probe.answered(now);
+                path.probe.asking = Some(Asking::new(Question::Provisioning));
+            }
             subject => {
                 path.probe.answered(now);
                 path.probe.done(subject);
@@ -125,6 +137,14 @@ impl Disk {
                     path.unit.force_unit_access = caching.force_unit_access;
                     path.unit.write_cache = caching.write_cache.unwrap_or(path.unit.write_cache);
                 });
+                self.refresh_features();
+            }
+            Learned::Limits(limits) => {
+                self.with_path(now, id, |path| path.unit.limits = limits);
+                self.refresh_features();
+            }
+            Learned::Provisioning(provisioning) => {
+                self.with_path(now, id, |path| path.unit.provisioning = provisioning);
                 self.refresh_features();
             }
         }
@@ -181,12 +201,10 @@ const fn subject(question: Question) -> FollowUp {
         Question::PortGroupsExtended | Question::PortGroups => FollowUp::ACCESS,
         Question::Capacity16 | Question::Capacity10 => FollowUp::CAPACITY,
         Question::Caching6 | Question::Caching10 => FollowUp::MODES,
-        Question::LogicalUnits
-        | Question::Standard
-        | Question::SupportedPages
-        | Question::Serial
-        | Question::BlockLimits
-        | Question::Provisioning => FollowUp::NONE,
+        Question::BlockLimits | Question::Provisioning => FollowUp::LIMITS,
+        Question::LogicalUnits | Question::Standard | Question::SupportedPages | Question::Serial => {
+            FollowUp::NONE
+        }
     }
 }
 
@@ -202,6 +220,10 @@ fn learn(question: Question, bytes: &[u8]) -> Result<Learned, ParseError> {
             Learned::Capacity(said.last.and_then(|last| Capacity::new(&capacity(last)).ok()))
         }
         Question::Caching6 | Question::Caching10 => Learned::Modes(Caching::parse(question, bytes)?),
+        Question::BlockLimits => Learned::Limits(Limits::new(&BlockLimitsPage::parse(bytes)?)),
+        Question::Provisioning => {
+            Learned::Provisioning(Provisioning::new(&LogicalProvisioningPage::parse(bytes)?))
+        }
         _ => {
             let page = DeviceIdPage::parse(bytes)?;
             let port = Port { group: page.target_port_group(), relative: page.relative_target_port() };

@@ -143,11 +143,15 @@ impl FollowUp {
     /// The command, or a field of it, is not to be used again.
     pub const FEATURE_MISSING: Self = Self(1 << 10);
 
-    const NAMES: [(Self, &str); 11] = [
+    /// Re-read the block limits and the ways to deallocate.
+    pub const LIMITS: Self = Self(1 << 11);
+
+    const NAMES: [(Self, &str); 12] = [
         (Self::ACCESS, "access"),
         (Self::IDENTITY, "identity"),
         (Self::CAPACITY, "capacity"),
         (Self::MODES, "modes"),
+        (Self::LIMITS, "limits"),
         (Self::CACHE_LOST, "cache-lost"),
         (Self::SWEEP, "sweep"),
         (Self::RESERVATIONS, "reservations"),

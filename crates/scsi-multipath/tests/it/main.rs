@@ -1,5 +1,6 @@
 //! Stories about surveys and disks, told against a small device server that executes at once or never.
 
+mod changes;
 mod chaos;
 mod device;
 mod dispositions;
