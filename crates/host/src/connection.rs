@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::net::SocketAddr;
 
-use clock::{Duration, Instant};
+use clock::Duration;
 use iscsi::chap::Challenge;
 use iscsi::initiator::{self, LoginError, Session};
 use iscsi::pdu::LoginStatus;
@@ -14,7 +14,7 @@ use scsi_multipath::{Command, Context, Issuer, SurveyEvent, TargetId};
 
 use crate::agenda::Source;
 use crate::backoff::Backoff;
-use crate::config::PortalConfig;
+use crate::config::{ChapConfig, PortalConfig};
 use crate::event::{Action, Loss, NexusIndex, NoticeKind, Parting, Severity, Trace};
 use crate::fence::{FENCE_CONNECT_LIMIT, FENCE_LOGIN_LIMIT};
 use crate::host::{Host, Life};
@@ -25,6 +25,10 @@ use crate::route::Way;
 
 /// A TCP connection that does not stand by then is given up: a SYN and its first two repetitions.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
+/// Portals that a target may send us to one after the other without a login; more of them is a circle.
+const REDIRECTS_MAX: u32 = 4;
+/// The longest that a target may keep us away: as long as a path waits for a transition.
+const TIME2WAIT_MAX: Duration = Duration::from_secs(60);
 /// Portals that discovery may add: far more than a host has paths to, few enough to survive a lying target.
 const NEXUSES_MAX: usize = 8192;
 
@@ -90,6 +94,9 @@ impl Host {
             was_not_logged_out: false,
             group,
             redirect: None,
+            redirects: 0,
+            not_before: None,
+            last_cause: None,
             phase: Phase::Ended,
             backoff: Backoff::new(seed),
             loss: Loss::Broken,
@@ -309,6 +316,10 @@ impl Host {
             }
             initiator::Action::LoggedOut => self.logged_out(index),
             initiator::Action::Disconnect(reason) => {
+                if let initiator::Reason::DroppedByTarget { time2wait } = reason {
+                    let wait = Duration::from_secs(time2wait.into()).min(TIME2WAIT_MAX);
+                    self.nexuses[index as usize].not_before = Some(self.now + wait);
+                }
                 self.lose_nexus(index, cause_of(&reason), reason.to_string());
             }
             initiator::Action::TaskManagementEnded { id, response } => self.task_ended(index, id, response),
@@ -319,6 +330,7 @@ impl Host {
         let now = self.now;
         let nexus = &mut self.nexuses[index as usize];
         nexus.logins += 1;
+        nexus.redirects = 0;
         if nexus.way == Way::Own {
             nexus.group = group.or(nexus.group);
         }
@@ -443,7 +455,9 @@ impl Host {
             Ok(host) => {
                 let address = SocketAddr::new(host, portal.port);
                 let nexus = &mut self.nexuses[index as usize];
-                nexus.redirect = Some(address);
+                nexus.redirects += 1;
+                // One that sends us round and round is tried again as one that refuses.
+                nexus.redirect = (nexus.redirects <= REDIRECTS_MAX).then_some(address);
                 if let Some(link) = nexus.link_mut() {
                     link.login_is_out = false;
                 }
@@ -521,6 +535,7 @@ impl Host {
         let ending = matches!(self.life, Life::EndingSessions | Life::Ended);
         let nexus = &mut self.nexuses[index as usize];
         nexus.settled = true;
+        nexus.last_cause = Some(cause);
         // The first failure of a row is news; the later ones only if they say something else.
         let news = nexus.last_error.as_ref() != Some(&reason) || nexus.backoff.failures() == 0;
         let had_paths = !nexus.paths.is_empty();
@@ -536,7 +551,8 @@ impl Host {
         let ending = ending || self.nexuses[index as usize].has_nothing_to_do();
         let nexus = &mut self.nexuses[index as usize];
         let pause = if pauses { nexus.backoff.pause() } else { Duration::ZERO };
-        let until: Instant = self.now + pause;
+        let wanted = nexus.not_before.take().filter(|_| nexus.way == Way::Own);
+        let until = (self.now + pause).max(wanted.unwrap_or(self.now));
         nexus.phase = if ending { Phase::Ended } else { Phase::Waiting { until } };
         let text = format!("{}: {reason}", nexus.name());
         self.timers.forget(Source::Nexus(index));
@@ -549,6 +565,29 @@ impl Host {
             let severity = if had_paths { Severity::Warning } else { Severity::Error };
             let what = if had_paths { What::SessionLost(cause) } else { What::SessionFailed(cause) };
             self.tell(severity, kind, Subject::Nexus(index), what, text);
+        }
+        if cause == Cause::Authentication {
+            self.actions.push_back(Action::CredentialsRefused);
+        }
+    }
+
+    /// Whoever was refused for the former ones logs in with these at once. They are never told.
+    pub(crate) fn set_credentials(&mut self, chap: Option<ChapConfig>) {
+        if self.options.initiator.chap == chap {
+            return;
+        }
+        self.options.initiator.chap = chap;
+        let text = String::from("CHAP credentials changed: the next logins use the new ones");
+        self.tell(Severity::Info, NoticeKind::Other, Subject::Nobody, What::CredentialsChanged, text);
+        let now = self.now;
+        for index in 0..u32::try_from(self.nexuses.len()).expect("bounded by NEXUSES_MAX") {
+            let nexus = &mut self.nexuses[index as usize];
+            if nexus.last_cause == Some(Cause::Authentication)
+                && let Phase::Waiting { until } = &mut nexus.phase
+            {
+                *until = now;
+                self.arm_nexus(index);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use multipath::{PathId, Policy};
 use scsi::{CdbBytes, CommandId, Ending};
 use scsi_multipath::{Proof, Report};
 
+use crate::config::ChapConfig;
 use crate::state::State;
 use crate::verbs::{Outcome, Ticket, Verb};
 
@@ -41,6 +42,8 @@ pub enum Event {
     Flushed { nexus: NexusIndex },
     /// An export wants something done.
     Block { disk: DiskIndex, request: Request },
+    /// CHAP credentials for the logins from now on.
+    Credentials(Option<ChapConfig>),
     /// Sets the iopolicy of every disk.
     SetPolicy(Policy),
     /// An operator wants something; answered by exactly one [`Action::Answer`].
@@ -98,6 +101,9 @@ pub enum Action {
         disk: DiskIndex,
     },
     Notice(Notice),
+    /// A target does not take our CHAP credentials, or cannot show its own: if there are newer ones, they are wanted
+    /// ([`Event::Credentials`]).
+    CredentialsRefused,
     /// What became of a verb.
     Answer {
         ticket: Ticket,

@@ -102,6 +102,7 @@ impl Host {
             Event::Connected { nexus, challenge } => self.log_in(nexus.0, challenge),
             Event::ConnectFailed { nexus, why } => self.connect_failed(nexus.0, why),
             Event::Closed { nexus, loss, why } => self.closed(nexus.0, loss, why),
+            Event::Credentials(chap) => self.set_credentials(chap),
             Event::SetPolicy(policy) => self.set_policy(policy),
             Event::Verb { ticket, verb } => self.verb(ticket, verb),
             Event::Waive { disk } => self.waive(disk.map(|disk| disk.0)),

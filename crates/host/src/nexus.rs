@@ -12,6 +12,7 @@ use scsi_multipath::{Context, Survey, TargetId};
 use crate::backoff::Backoff;
 use crate::debt::Debt;
 use crate::event::Loss;
+use crate::log::Cause;
 use crate::memory::Recorded;
 use crate::route::{Route, Way};
 use crate::tasks::Tasks;
@@ -54,6 +55,12 @@ pub(crate) struct Nexus {
     pub(crate) group: Option<u16>,
     /// Where the target sent us for now (RFC 7143, 11.13.5: target moved).
     pub(crate) redirect: Option<SocketAddr>,
+    /// Times in a row that it sent us elsewhere.
+    pub(crate) redirects: u32,
+    /// The target wants no login before that (RFC 7143, Time2Wait).
+    pub(crate) not_before: Option<Instant>,
+    /// What its last failure came from.
+    pub(crate) last_cause: Option<Cause>,
     pub(crate) phase: Phase,
     pub(crate) backoff: Backoff,
     /// How the last connection was lost.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration as StdDuration;
 
@@ -15,7 +16,7 @@ use multipath::Policy;
 use super::clients::Listener;
 use super::memory::Memory;
 use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
-use crate::config::{ExportAddress, ShardConfig};
+use crate::config::{ChapConfig, ExportAddress, ShardConfig};
 use crate::state_folder::{StateFolder, StateFolderError};
 use crate::status::{EventsStatus, ExplainStatus, Notice, NoticeKind, Severity, Snapshot};
 
@@ -44,6 +45,8 @@ pub enum Message {
     Verb(Verb, SyncSender<Result<String, String>>),
     /// Sets the iopolicy of every disk.
     Policy(Policy),
+    /// CHAP credentials for the logins from now on.
+    Credentials(Option<ChapConfig>),
     /// Flush, log out, end.
     Shutdown,
 }
@@ -80,6 +83,7 @@ pub struct ShardHandle {
     messages: SyncSender<Message>,
     waker: Arc<Waker>,
     exports: Vec<ExportAddress>,
+    credentials_refused: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -171,6 +175,7 @@ impl ShardHandle {
             listeners.push(Listener::bind(address, poll.registry(), Source::Listener(index).token())?);
         }
         let exports = listeners.iter().map(Listener::address).collect();
+        let credentials_refused = Arc::new(AtomicBool::new(false));
         let shard = Shard {
             poll,
             started: std::time::Instant::now(),
@@ -188,12 +193,13 @@ impl ShardHandle {
             listeners,
             clients: Vec::new(),
             inbox: Inbox(inbox),
+            credentials_refused: Arc::clone(&credentials_refused),
             verbs: Verbs::default(),
             notices: Notices { sender, dropped: 0 },
             config,
         };
         std::thread::Builder::new().name(String::from("shard")).spawn(|| shard.run())?;
-        Ok((Self { messages, waker, exports }, notices))
+        Ok((Self { messages, waker, exports, credentials_refused }, notices))
     }
 
     /// Where the disks are served; for a TCP port that was given as 0, the one that the system chose.
@@ -241,6 +247,13 @@ impl ShardHandle {
         outcome.recv_timeout(limit + ANSWER_LIMIT).map_err(unanswered)?.map_err(AskError::Refused)
     }
 
+    /// Whether a target has refused our CHAP credentials since this was asked last: if there are newer ones,
+    /// [`Message::Credentials`] brings them.
+    #[must_use]
+    pub fn were_credentials_refused(&self) -> bool {
+        self.credentials_refused.swap(false, Ordering::Relaxed)
+    }
+
     /// # Errors
     /// If the shard has ended or its queue is full.
     pub fn send(&self, message: Message) -> Result<(), AskError> {
@@ -266,6 +279,10 @@ impl Shard {
                 Message::Snapshot(answer) => {
                     // Whoever asked may have stopped waiting.
                     let _ = answer.try_send(self.snapshot());
+                }
+                Message::Credentials(chap) => {
+                    self.config.initiator.chap.clone_from(&chap);
+                    self.host.handle(self.now, Event::Credentials(chap));
                 }
                 Message::Policy(policy) => self.host.handle(self.now, Event::SetPolicy(policy)),
                 Message::Events { since, disk, answer } => {

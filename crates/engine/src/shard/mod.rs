@@ -13,6 +13,8 @@ mod nexus;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration as StdDuration;
 
 use clock::{Duration, Instant};
@@ -132,6 +134,8 @@ pub(crate) struct Shard {
     listeners: Vec<Listener>,
     clients: Vec<Option<Client>>,
     inbox: control::Inbox,
+    /// For whoever knows where to find other credentials.
+    credentials_refused: Arc<AtomicBool>,
     /// Verbs that the host has not answered.
     verbs: control::Verbs,
     notices: control::Notices,
@@ -321,6 +325,7 @@ impl Shard {
             Action::Resized { disk, geometry } => self.resize_clients(disk, geometry),
             Action::Gone { disk } => self.detach_clients(disk.0),
             Action::Notice(notice) => self.tell(notice.into()),
+            Action::CredentialsRefused => self.credentials_refused.store(true, Ordering::Relaxed),
             Action::Answer { ticket, outcome } => self.verbs.answer(ticket, outcome),
             Action::Persist(state) => self.store(state),
             Action::Ended { clean } => self.life = Life::Ended { clean },

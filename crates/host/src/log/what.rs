@@ -50,6 +50,8 @@ pub enum What {
     PortalRefused,
     UnitRejected,
     NoUnits,
+    /// Which they are is told nowhere.
+    CredentialsChanged,
     /// An operator has changed a setting.
     Set {
         code: &'static str,
@@ -147,6 +149,7 @@ pub const CODES: &[&str] = &[
     "portal-refused",
     "unit-rejected",
     "no-units",
+    "credentials-changed",
     "policy-set",
     "no-path-set",
     "removal-delay-set",
@@ -181,6 +184,7 @@ impl What {
             Self::PortalRefused => "portal-refused",
             Self::UnitRejected => "unit-rejected",
             Self::NoUnits => "no-units",
+            Self::CredentialsChanged => "credentials-changed",
             Self::Set { code, .. } | Self::Operator(code) => code,
             Self::Drained { .. } => "drained",
             Self::Rescan { .. } => "rescan",
@@ -215,6 +219,7 @@ impl What {
             | Self::NothingDiscovered
             | Self::PortalRefused
             | Self::UnitRejected
+            | Self::CredentialsChanged
             | Self::NoUnits => Vec::new(),
         }
     }
