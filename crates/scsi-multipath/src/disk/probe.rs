@@ -81,7 +81,7 @@ impl Disk {
                     match question {
                         // The other half of the same subject.
                         Question::BlockLimits => {
-                            path.probe.asking = Some(Asking::new(Question::Provisioning))
+                            path.probe.asking = Some(Asking::new(Question::Provisioning));
                         }
                         _ => path.probe.done(subject(question)),
                     }
