@@ -17,6 +17,8 @@ pub use array_server::{
 };
 pub use block;
 pub use clock;
+pub use host::Verb;
+pub use host::names::choose_disk;
 pub use multipath::{NoPath, Policy};
 pub use nbd;
 pub use scsi::Lun;

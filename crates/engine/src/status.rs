@@ -1,5 +1,6 @@
 //! What a shard says of itself: snapshots for `list`, `show`, `paths`, and notices for the log.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -15,6 +16,90 @@ pub struct Snapshot {
     pub portals: Vec<PortalStatus>,
     /// NBD clients of all exports together.
     pub clients: usize,
+}
+
+/// A part of the event log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct EventsStatus {
+    /// When the log began, in milliseconds since 1970: another one is another process's.
+    pub started_ms: u64,
+    /// So many of those that were asked for are not kept any more.
+    pub missed: u64,
+    /// What to ask for next: the events after this one.
+    pub next: u64,
+    /// The sequence number of the newest event that there is.
+    pub newest: u64,
+    pub events: Vec<EventStatus>,
+}
+
+/// Why a disk, or a path, does what it does.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct ExplainStatus {
+    /// The disk's identity.
+    pub disk: String,
+    pub policy: String,
+    /// The path that the next small read takes: none if it would wait or fail.
+    pub next: Option<u32>,
+    /// All paths of the disk, or those that were asked about.
+    pub paths: Vec<PathReason>,
+    /// What waits, and why; not if paths were asked about.
+    pub waits: Vec<WaitReason>,
+    /// What happened lately to the paths that were asked about.
+    pub events: Vec<EventStatus>,
+}
+
+/// Why a path takes the next small read, or does not.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct PathReason {
+    pub path: u32,
+    pub portal: String,
+    pub lun: String,
+    pub state: String,
+    pub code: String,
+    /// For how long it has been in its state.
+    pub since_ms: u64,
+    /// How long that still holds at the most.
+    pub for_ms: Option<u64>,
+    pub why: String,
+    /// What would change it.
+    pub remedy: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct WaitReason {
+    pub code: String,
+    pub count: usize,
+    pub since_ms: Option<u64>,
+    pub for_ms: Option<u64>,
+    pub why: String,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct EventStatus {
+    pub sequence: u64,
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+    /// `info`, `warning`, `error`.
+    pub severity: String,
+    /// One of those in SPECIFICATION.md.
+    pub code: String,
+    /// The identity of the disk that it is about.
+    pub disk: Option<String>,
+    pub path: Option<u32>,
+    pub portal: Option<SocketAddr>,
+    pub lun: Option<String>,
+    /// What it came from.
+    pub inputs: BTreeMap<String, InputStatus>,
+    /// One line for people.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(untagged)]
+pub enum InputStatus {
+    Number(u64),
+    Text(String),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -72,6 +157,15 @@ pub struct PathStatus {
     pub lun: String,
     /// `optimized`, `non-optimized`, `waiting`, `down`.
     pub state: String,
+    /// Why: one of the causes in SPECIFICATION.md.
+    #[serde(default)]
+    pub cause: String,
+    /// For how long it has been in that state, in milliseconds.
+    #[serde(default)]
+    pub since_ms: u64,
+    /// `failed` or `drained`: an operator keeps it out.
+    #[serde(default)]
+    pub held: Option<String>,
     pub port_group: Option<u16>,
     /// The asymmetric access state: `optimized`, `non-optimized`, `lba-dependent`, `standby`, `unavailable`, `offline`,
     /// `transitioning`.

@@ -348,3 +348,33 @@ fn a_shard_fences_what_the_one_before_it_may_have_left_and_leaves_nothing_itself
     std::fs::remove_dir_all(folder).unwrap();
     assert!(rig.stop());
 }
+
+#[test]
+fn a_client_that_connects_after_a_disk_has_grown_sees_the_new_size() {
+    let rig = Rig::start("grown", NoPath::Queue);
+    let mut before = rig.client();
+    assert_eq!(before.export().size, 16 << 20);
+    rig.array.tell(array::Event::Resize { unit: array::UnitId(0), size: 32 << 20 });
+    // The next command meets the unit attention.
+    let mut block = [0; BLOCK];
+    before.read(0, &mut block).unwrap();
+    rig.wait_until(|snapshot| snapshot.disks[0].size == 32 << 20);
+    let mut after = rig.client();
+    assert_eq!(after.export().size, 32 << 20);
+    after.write((32 << 20) - BLOCK as u64, &block, Durability::Volatile).unwrap();
+    assert!(rig.stop());
+}
+
+#[test]
+fn a_client_whose_disk_was_removed_is_told_and_hung_up_on() {
+    let rig = Rig::start("removed", NoPath::Queue);
+    let mut client = rig.client();
+    rig.array.tell(array::Event::RemoveUnit(array::UnitId(0)));
+    let mut block = [0; BLOCK];
+    assert!(client.read(0, &mut block).is_err());
+    rig.wait_until(|snapshot| snapshot.disks.is_empty() && snapshot.clients == 0);
+    let events = rig.shard.events(0, None).unwrap().events;
+    let codes: Vec<&str> = events.iter().map(|event| event.code.as_str()).collect();
+    assert!(codes.contains(&"path-removed") && codes.contains(&"disk-removed"), "{codes:?}");
+    rig.stop();
+}

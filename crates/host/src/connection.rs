@@ -4,25 +4,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::net::SocketAddr;
 
-use clock::{Duration, Instant};
+use clock::Duration;
 use iscsi::chap::Challenge;
 use iscsi::initiator::{self, LoginError, Session};
+use iscsi::pdu::LoginStatus;
 use multipath::PathId;
 use scsi::{Ending, Lun};
 use scsi_multipath::{Command, Context, Issuer, SurveyEvent, TargetId};
 
 use crate::agenda::Source;
 use crate::backoff::Backoff;
-use crate::config::PortalConfig;
+use crate::config::{ChapConfig, PortalConfig};
 use crate::event::{Action, Loss, NexusIndex, NoticeKind, Parting, Severity, Trace};
 use crate::fence::{FENCE_CONNECT_LIMIT, FENCE_LOGIN_LIMIT};
 use crate::host::{Host, Life};
+use crate::log::{Cause, Subject, What};
 use crate::login::{login_advice, session_options};
 use crate::nexus::{Link, Nexus, Phase, Purpose, Stage};
 use crate::route::Way;
 
 /// A TCP connection that does not stand by then is given up: a SYN and its first two repetitions.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
+/// Portals that a target may send us to one after the other without a login; more of them is a circle.
+const REDIRECTS_MAX: u32 = 4;
+/// The longest that a target may keep us away: as long as a path waits for a transition.
+const TIME2WAIT_MAX: Duration = Duration::from_secs(60);
 /// Portals that discovery may add: far more than a host has paths to, few enough to survive a lying target.
 const NEXUSES_MAX: usize = 8192;
 
@@ -47,7 +53,8 @@ impl Host {
         }
         if self.nexuses.len() >= NEXUSES_MAX {
             let text = format!("{portal} is not used: more than {NEXUSES_MAX} portals");
-            self.notice(Severity::Error, NoticeKind::PortalFailed, text);
+            let kind = NoticeKind::PortalFailed;
+            self.tell(Severity::Error, kind, Subject::Nobody, What::PortalRefused, text);
             return;
         }
         let index = self.push_nexus(portal, group, purpose);
@@ -87,6 +94,9 @@ impl Host {
             was_not_logged_out: false,
             group,
             redirect: None,
+            redirects: 0,
+            not_before: None,
+            last_cause: None,
             phase: Phase::Ended,
             backoff: Backoff::new(seed),
             loss: Loss::Broken,
@@ -98,6 +108,7 @@ impl Host {
             paths: BTreeMap::new(),
             last_error: None,
             logins: 0,
+            surveyed: 0,
             settled: false,
             survey_at: None,
             complained: BTreeSet::new(),
@@ -136,7 +147,7 @@ impl Host {
         }
     }
 
-    fn connect(&mut self, index: u32) {
+    pub(crate) fn connect(&mut self, index: u32) {
         let nexus = &mut self.nexuses[index as usize];
         let address = match nexus.way {
             Way::Own => nexus.redirect.take().unwrap_or(nexus.portal),
@@ -151,7 +162,7 @@ impl Host {
 
     pub(crate) fn connect_failed(&mut self, index: u32, why: String) {
         if matches!(self.nexuses[index as usize].phase, Phase::Connecting { .. }) {
-            self.nexus_failed(index, why);
+            self.nexus_failed(index, Cause::ConnectFailed, why);
         }
     }
 
@@ -174,23 +185,25 @@ impl Host {
         });
         let mut session = match options.map(Session::new) {
             Ok(Ok(session)) => session,
-            Ok(Err(error)) => return self.connection_is_useless(index, error.to_string()),
-            Err(error) => return self.connection_is_useless(index, error),
+            Ok(Err(error)) => {
+                return self.connection_is_useless(index, Cause::LoginFailed, error.to_string());
+            }
+            Err(error) => return self.connection_is_useless(index, Cause::LoginFailed, error),
         };
         session.handle(now, initiator::Event::Connected);
         nexus.phase = Phase::Open(Box::new(Link::new(session)));
         self.touched.add(Source::Nexus(index));
     }
 
-    fn connection_is_useless(&mut self, index: u32, reason: String) {
+    fn connection_is_useless(&mut self, index: u32, cause: Cause, reason: String) {
         self.disconnect(index, Parting::Reset);
-        self.nexus_failed(index, reason);
+        self.nexus_failed(index, cause, reason);
     }
 
     /// The connection has ended. What arrived before the end still counts.
     pub(crate) fn closed(&mut self, index: u32, loss: Loss, why: String) {
         self.drain_nexus(index);
-        self.lose_nexus(index, loss, why);
+        self.lose_nexus(index, Cause::of(loss), why);
     }
 
     pub(crate) fn expire_nexus(&mut self, index: u32) {
@@ -202,7 +215,7 @@ impl Host {
                 let text = format!(
                     "no answer to the connection request within {limit:?}: check the address and the network"
                 );
-                self.connection_is_useless(index, text);
+                self.connection_is_useless(index, Cause::ConnectTimeout, text);
             }
             Phase::Waiting { .. } | Phase::Connecting { .. } => self.arm_nexus(index),
             Phase::Open(link) => {
@@ -298,13 +311,16 @@ impl Host {
             initiator::Action::TargetMoved { portal, .. } => self.target_moved(index, &portal),
             initiator::Action::AsyncMessage(message) => {
                 let text = format!("{}: the target says: {message:?}", self.nexuses[index as usize].name());
-                self.notice(Severity::Info, NoticeKind::Other, text);
+                let what = What::TargetSays { event: event_code(&message) };
+                self.tell(Severity::Info, NoticeKind::Other, Subject::Nexus(index), what, text);
             }
             initiator::Action::LoggedOut => self.logged_out(index),
             initiator::Action::Disconnect(reason) => {
-                let is_silent = reason == initiator::Reason::NopTimeout;
-                let loss = if is_silent { Loss::Silent } else { Loss::Broken };
-                self.lose_nexus(index, loss, reason.to_string());
+                if let initiator::Reason::DroppedByTarget { time2wait } = reason {
+                    let wait = Duration::from_secs(time2wait.into()).min(TIME2WAIT_MAX);
+                    self.nexuses[index as usize].not_before = Some(self.now + wait);
+                }
+                self.lose_nexus(index, cause_of(&reason), reason.to_string());
             }
             initiator::Action::TaskManagementEnded { id, response } => self.task_ended(index, id, response),
         }
@@ -314,6 +330,7 @@ impl Host {
         let now = self.now;
         let nexus = &mut self.nexuses[index as usize];
         nexus.logins += 1;
+        nexus.redirects = 0;
         if nexus.way == Way::Own {
             nexus.group = group.or(nexus.group);
         }
@@ -338,21 +355,29 @@ impl Host {
         {
             link.login_is_out = false;
         }
-        let loss = if *error == LoginError::Timeout { Loss::Silent } else { Loss::Broken };
-        self.lose_nexus(index, loss, format!("login failed: {error}{}", login_advice(error)));
+        let cause = match error {
+            LoginError::Timeout => Cause::LoginTimeout,
+            LoginError::Refused(LoginStatus::AuthenticationFailed) | LoginError::Chap(_) => {
+                Cause::Authentication
+            }
+            _ => Cause::LoginFailed,
+        };
+        self.lose_nexus(index, cause, format!("login failed: {error}{}", login_advice(error)));
     }
 
     fn discovered(&mut self, index: u32, records: Vec<initiator::TargetRecord>) {
         let asked = self.nexuses[index as usize].portal;
         let found: usize = records.iter().map(|record| record.portals.len().max(1)).sum();
         let text = format!("portal {asked} knows {} target(s) at {found} portal(s)", records.len());
-        self.notice(Severity::Info, NoticeKind::Other, text);
+        let what = What::Discovered { targets: records.len(), portals: found };
+        self.tell(Severity::Info, NoticeKind::Other, Subject::Nexus(index), what, text);
         if records.is_empty() {
             let text = format!(
                 "portal {asked} has no target for us: allow the initiator name {} there",
                 self.options.initiator.name
             );
-            self.notice(Severity::Error, NoticeKind::PortalFailed, text);
+            let (kind, what) = (NoticeKind::PortalFailed, What::NothingDiscovered);
+            self.tell(Severity::Error, kind, Subject::Nexus(index), what, text);
         }
         for record in records {
             let name = record.name;
@@ -375,7 +400,8 @@ impl Host {
                             "{name} at {} is not used: the target names a portal that is not an IP address",
                             portal.host
                         );
-                        self.notice(Severity::Warning, NoticeKind::PortalFailed, text);
+                        let (kind, what) = (NoticeKind::PortalFailed, What::PortalRefused);
+                        self.tell(Severity::Warning, kind, Subject::Nexus(index), what, text);
                     }
                 }
             }
@@ -429,28 +455,30 @@ impl Host {
             Ok(host) => {
                 let address = SocketAddr::new(host, portal.port);
                 let nexus = &mut self.nexuses[index as usize];
-                nexus.redirect = Some(address);
+                nexus.redirects += 1;
+                // One that sends us round and round is tried again as one that refuses.
+                nexus.redirect = (nexus.redirects <= REDIRECTS_MAX).then_some(address);
                 if let Some(link) = nexus.link_mut() {
                     link.login_is_out = false;
                 }
-                self.lose_nexus(index, Loss::Broken, format!("the target sends us to {address}"));
+                self.lose_nexus(index, Cause::TargetMoved, format!("the target sends us to {address}"));
             }
             Err(_) => {
                 let host = &portal.host;
                 let reason = format!("the target sends us to '{host}', which is no IP address");
-                self.lose_nexus(index, Loss::Broken, reason);
+                self.lose_nexus(index, Cause::TargetMoved, reason);
             }
         }
     }
 
     /// The connection is over: its paths are down, its commands come back, and it is tried again later.
-    pub(crate) fn lose_nexus(&mut self, index: u32, loss: Loss, reason: String) {
+    pub(crate) fn lose_nexus(&mut self, index: u32, cause: Cause, reason: String) {
         let nexus = &mut self.nexuses[index as usize];
         if !nexus.is_open() {
             return;
         }
         let was_up = nexus.is_up();
-        nexus.loss = loss;
+        nexus.loss = cause.loss();
         nexus.fence_at = None;
         let Phase::Open(link) = std::mem::replace(&mut nexus.phase, Phase::Ended) else { return };
         if link.login_is_out {
@@ -473,11 +501,12 @@ impl Host {
         } else if logging_out {
             if self.life == Life::EndingSessions {
                 let text = format!("{}: not logged out: {reason}", self.nexuses[index as usize].name());
-                self.notice(Severity::Warning, NoticeKind::PortalFailed, text);
+                let (kind, what) = (NoticeKind::PortalFailed, What::NotLoggedOut(cause));
+                self.tell(Severity::Warning, kind, Subject::Nexus(index), what, text);
             }
             self.timers.forget(Source::Nexus(index));
         } else {
-            self.nexus_failed(index, reason);
+            self.nexus_failed(index, cause, reason);
         }
     }
 
@@ -502,10 +531,11 @@ impl Host {
     }
 
     /// Remembers and tells why, and arms the next try.
-    fn nexus_failed(&mut self, index: u32, reason: String) {
+    fn nexus_failed(&mut self, index: u32, cause: Cause, reason: String) {
         let ending = matches!(self.life, Life::EndingSessions | Life::Ended);
         let nexus = &mut self.nexuses[index as usize];
         nexus.settled = true;
+        nexus.last_cause = Some(cause);
         // The first failure of a row is news; the later ones only if they say something else.
         let news = nexus.last_error.as_ref() != Some(&reason) || nexus.backoff.failures() == 0;
         let had_paths = !nexus.paths.is_empty();
@@ -521,7 +551,8 @@ impl Host {
         let ending = ending || self.nexuses[index as usize].has_nothing_to_do();
         let nexus = &mut self.nexuses[index as usize];
         let pause = if pauses { nexus.backoff.pause() } else { Duration::ZERO };
-        let until: Instant = self.now + pause;
+        let wanted = nexus.not_before.take().filter(|_| nexus.way == Way::Own);
+        let until = (self.now + pause).max(wanted.unwrap_or(self.now));
         nexus.phase = if ending { Phase::Ended } else { Phase::Waiting { until } };
         let text = format!("{}: {reason}", nexus.name());
         self.timers.forget(Source::Nexus(index));
@@ -532,7 +563,31 @@ impl Host {
         if news {
             let kind = if had_paths { NoticeKind::PathLost } else { NoticeKind::PortalFailed };
             let severity = if had_paths { Severity::Warning } else { Severity::Error };
-            self.notice(severity, kind, text);
+            let what = if had_paths { What::SessionLost(cause) } else { What::SessionFailed(cause) };
+            self.tell(severity, kind, Subject::Nexus(index), what, text);
+        }
+        if cause == Cause::Authentication {
+            self.actions.push_back(Action::CredentialsRefused);
+        }
+    }
+
+    /// Whoever was refused for the former ones logs in with these at once. They are never told.
+    pub(crate) fn set_credentials(&mut self, chap: Option<ChapConfig>) {
+        if self.options.initiator.chap == chap {
+            return;
+        }
+        self.options.initiator.chap = chap;
+        let text = String::from("CHAP credentials changed: the next logins use the new ones");
+        self.tell(Severity::Info, NoticeKind::Other, Subject::Nobody, What::CredentialsChanged, text);
+        let now = self.now;
+        for index in 0..u32::try_from(self.nexuses.len()).expect("bounded by NEXUSES_MAX") {
+            let nexus = &mut self.nexuses[index as usize];
+            if nexus.last_cause == Some(Cause::Authentication)
+                && let Phase::Waiting { until } = &mut nexus.phase
+            {
+                *until = now;
+                self.arm_nexus(index);
+            }
         }
     }
 
@@ -542,13 +597,44 @@ impl Host {
             match &self.nexuses[index as usize].phase {
                 Phase::Open(link) => match link.stage {
                     Stage::Reset | Stage::Survey { .. } | Stage::Up => self.log_out(index),
-                    Stage::Login => self.lose_nexus(index, Loss::Broken, String::from("ending")),
+                    Stage::Login => self.lose_nexus(index, Cause::Ending, String::from("ending")),
                     Stage::LoggingOut => {}
                 },
                 Phase::Waiting { .. } | Phase::Connecting { .. } => self.end_nexus(index, Parting::Reset),
                 Phase::Ended => {}
             }
         }
+    }
+}
+
+/// What the end of a session came from.
+const fn cause_of(reason: &initiator::Reason) -> Cause {
+    use initiator::Reason;
+    match reason {
+        Reason::NopTimeout => Cause::NopTimeout,
+        Reason::AbortTimeout { .. } | Reason::AbortRefused { .. } => Cause::CommandTimeout,
+        Reason::TaskManagementTimeout | Reason::DiscoveryTimeout | Reason::LogoutTimeout => Cause::NoAnswer,
+        Reason::LoggedOut | Reason::NotAtRest | Reason::DroppedByTarget { .. } => Cause::TargetAsked,
+        Reason::LoginFailed => Cause::LoginFailed,
+        Reason::TargetMoved => Cause::TargetMoved,
+        Reason::Closed => Cause::ConnectionLost,
+        Reason::LogoutRefused(_)
+        | Reason::Rejected { .. }
+        | Reason::Frame(_)
+        | Reason::Text(_)
+        | Reason::Misbehaved(_) => Cause::Protocol,
+    }
+}
+
+const fn event_code(message: &initiator::AsyncMessage) -> &'static str {
+    use initiator::AsyncMessage;
+    match message {
+        AsyncMessage::Scsi { .. } => "scsi",
+        AsyncMessage::LogoutRequested { .. } => "logout-requested",
+        AsyncMessage::ConnectionDropped { .. } => "connection-dropped",
+        AsyncMessage::NegotiationRequested { .. } => "negotiation-requested",
+        AsyncMessage::TasksTerminated { .. } => "tasks-terminated",
+        AsyncMessage::Other { .. } => "other",
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use block::{Geometry, Request};
-use clock::Instant;
+use clock::{Duration, Instant};
 use hdrhistogram::Histogram;
-use multipath::{HeadIndex, Node, PathId, Policy, Registry};
+use multipath::{Change, HeadIndex, NoPath, Node, PathId, Policy, Registry};
 use scsi::{CommandId, Ending, Lun};
 use scsi_multipath::{Command, Contradiction, Direct, Disk, Event, Issuer, Name, Report, TargetId, Unit};
 
@@ -15,6 +15,7 @@ use crate::config::{DiskConfig, Layer};
 use crate::device::Device;
 use crate::event::{Action, DiskIndex, NoticeKind, Severity, Trace};
 use crate::host::{Host, Life};
+use crate::log::{Subject, What};
 use crate::survey::SURVEY_CONTRADICTED;
 
 /// Latencies are kept from 1 µs to 1 minute with two digits: about 13 KiB a path.
@@ -29,11 +30,21 @@ pub(crate) struct Entry {
     pub(crate) geometry: Option<Geometry>,
     pub(crate) fences_proved: u64,
     pub(crate) fences_waived: u64,
+    pub(crate) no_path: NoPath,
+    pub(crate) delayed_removal: Duration,
 }
 
 impl Entry {
-    const fn new(device: Device, facts: Facts) -> Self {
-        Self { device, facts, geometry: None, fences_proved: 0, fences_waived: 0 }
+    const fn new(device: Device, facts: Facts, config: &DiskConfig) -> Self {
+        Self {
+            device,
+            facts,
+            geometry: None,
+            fences_proved: 0,
+            fences_waived: 0,
+            no_path: config.no_path,
+            delayed_removal: config.delayed_removal,
+        }
     }
 }
 
@@ -114,7 +125,7 @@ impl Disks {
         self.registry.is_empty()
     }
 
-    fn get_mut(&mut self, disk: u32) -> Option<&mut Entry> {
+    pub(crate) fn entry_mut(&mut self, disk: u32) -> Option<&mut Entry> {
         self.registry.get_mut(HeadIndex(disk))
     }
 }
@@ -125,25 +136,27 @@ impl Host {
         let identity = unit.identity.name().clone();
         if !self.wanted(&identity) {
             let text = format!("{identity} is not served: it is not among the wanted ones");
-            self.notice(Severity::Info, NoticeKind::Other, text);
+            let subject = Subject::Unit(nexus, lun);
+            self.tell(Severity::Info, NoticeKind::Other, subject, What::DiskNotServed, text);
             return;
         }
         let Some(unit) = self.may_join(nexus, lun, unit) else { return };
         let path = PathId(self.path_ids);
         let Some(device) = self.device(path, &unit) else {
-            self.notice(
-                Severity::Error,
-                NoticeKind::Other,
-                format!("{identity} does not say how large it is"),
-            );
+            let text = format!("{identity} does not say how large it is");
+            let subject = Subject::Unit(nexus, lun);
+            self.tell(Severity::Error, NoticeKind::Other, subject, What::DiskNotServed, text);
             return;
         };
         let facts = Facts::of(&unit);
-        let entry = self.disks.registry.find_or_create(&identity, |_| Entry::new(device, facts));
+        let config = self.disks.config;
+        let entry = self.disks.registry.find_or_create(&identity, |_| Entry::new(device, facts, &config));
         let (disk, is_new) = match entry {
             Ok(entry) => (entry.index().0, matches!(entry, multipath::Entry::Created(_))),
             Err(full) => {
-                self.notice(Severity::Error, NoticeKind::Other, format!("{identity} is not served: {full}"));
+                let text = format!("{identity} is not served: {full}");
+                let subject = Subject::Unit(nexus, lun);
+                self.tell(Severity::Error, NoticeKind::Other, subject, What::DiskNotServed, text);
                 return;
             }
         };
@@ -173,7 +186,8 @@ impl Host {
         self.paths.insert(path, member);
         let before = nexus.paths.insert(lun, path);
         let target = nexus.target;
-        self.tell_disk(disk, Event::PathFound { path, node: None, target, unit });
+        let hold = self.hold_at(place, lun);
+        self.tell_disk(disk, Event::PathFound { path, node: None, target, unit, hold });
         // Not earlier: a disk ends with its last path, and this one is there to stay.
         if let Some(before) = before {
             self.retire_path(before);
@@ -243,7 +257,7 @@ impl Host {
 
     pub(crate) fn submit(&mut self, disk: u32, request: Request) {
         let now = self.now;
-        let Some(entry) = self.disks.get_mut(disk) else {
+        let Some(entry) = self.disks.entry_mut(disk) else {
             return self.actions.push_back(Action::Complete(request, Err(block::Error::Shutdown)));
         };
         entry.device.handle(now, Event::Block(request, Node(0)));
@@ -266,20 +280,20 @@ impl Host {
 
     pub(crate) fn tell_disk(&mut self, disk: u32, event: Event) {
         let now = self.now;
-        if let Some(entry) = self.disks.get_mut(disk) {
+        if let Some(entry) = self.disks.entry_mut(disk) {
             entry.device.handle(now, event);
             self.touched.add(Source::Disk(disk));
         }
     }
 
     pub(crate) fn arm_disk(&mut self, disk: u32) {
-        let deadline = self.disks.get_mut(disk).and_then(|entry| entry.device.poll_timeout());
+        let deadline = self.disks.entry_mut(disk).and_then(|entry| entry.device.poll_timeout());
         self.timers.arm(Source::Disk(disk), deadline);
     }
 
     /// Does what a disk wants done, until it wants something of the driver, or nothing more.
     pub(crate) fn drain_disk(&mut self, disk: u32) -> Option<Action> {
-        while let Some(action) = self.disks.get_mut(disk).and_then(|entry| entry.device.poll_action()) {
+        while let Some(action) = self.disks.entry_mut(disk).and_then(|entry| entry.device.poll_action()) {
             match action {
                 scsi_multipath::Action::Start { path, command } => self.start(disk, path, command),
                 scsi_multipath::Action::Finish(request, completion) => {
@@ -291,6 +305,7 @@ impl Host {
                 scsi_multipath::Action::Abort { path, command } => self.abort(path, command),
                 scsi_multipath::Action::Manage { path, function } => self.manage(disk, path, function),
                 scsi_multipath::Action::Geometry(geometry) => self.disk_changed(disk, geometry),
+                scsi_multipath::Action::Checked { path, outcome } => self.checked(path, outcome),
                 scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),
                 scsi_multipath::Action::Refused { path, reason } => self.path_refused(disk, path, &reason),
                 scsi_multipath::Action::WantAccess { target, path, cause } => {
@@ -349,11 +364,8 @@ impl Host {
     }
 
     fn report(&mut self, disk: u32, report: Report) {
-        if let Some(severity) = severity(&report) {
-            let text = format!("{}: {report}", self.disk_name(disk));
-            self.notice(severity, NoticeKind::Other, text);
-        }
-        if let Some(entry) = self.disks.get_mut(disk) {
+        self.log_report(disk, &report);
+        if let Some(entry) = self.disks.entry_mut(disk) {
             match report {
                 Report::FenceProved { .. } => entry.fences_proved += 1,
                 Report::FenceWaived { .. } => entry.fences_waived += 1,
@@ -375,6 +387,22 @@ impl Host {
         self.trace(|| Trace::Report { disk: DiskIndex(disk), report });
     }
 
+    /// What a disk reports is an event, and mostly a notice; `path_joined` and `path_refused` say the rest, with the
+    /// portal.
+    fn log_report(&mut self, disk: u32, report: &Report) {
+        let text = format!("{}: {report}", self.disk_name(disk));
+        let subject = path_of(report).map_or(Subject::Disk(disk), |path| Subject::Path(disk, path));
+        match (severity(report), report) {
+            (Some(severity), _) => {
+                self.tell(severity, NoticeKind::Other, subject, What::Disk(report.clone()), text);
+            }
+            (None, Report::PathRemoved { .. }) => {
+                self.record(Severity::Info, subject, What::Disk(report.clone()), text);
+            }
+            (None, _) => {}
+        }
+    }
+
     /// The disk that counts with a path.
     pub(crate) fn disk_of_member(&self, path: PathId) -> Option<u32> {
         self.paths.get(&path).filter(|found| found.standing == Standing::Member).map(|found| found.disk)
@@ -391,17 +419,26 @@ impl Host {
     }
 
     fn disk_changed(&mut self, disk: u32, geometry: Geometry) {
-        let Some(entry) = self.disks.get_mut(disk) else { return };
-        let first = entry.geometry.replace(geometry).is_none();
-        let name = self.disk_name(disk);
+        let Some(entry) = self.disks.entry_mut(disk) else { return };
+        let before = entry.geometry.replace(geometry);
+        let (name, place) = (self.disk_name(disk), disk);
         let disk = DiskIndex(disk);
-        if first {
+        if let Some(from) = before {
+            self.actions.push_back(Action::Resized { disk, geometry });
+            let what = What::DiskChanged { from, to: geometry };
+            // A change of the size is told by the disk itself.
+            if geometry.size == from.size && !what.inputs().is_empty() {
+                let changes: Vec<String> =
+                    what.inputs().iter().map(|(name, value)| format!("{name} {value}")).collect();
+                let text = format!("{name}: changed: {}", changes.join(", "));
+                self.tell(Severity::Info, NoticeKind::Other, Subject::Disk(place), what, text);
+            }
+        } else {
             self.actions.push_back(Action::Ready { disk, geometry });
             let size = geometry.size >> 20;
             let text = format!("{name}: {size} MiB, ready");
-            self.notice(Severity::Info, NoticeKind::DiskReady(name), text);
-        } else {
-            self.actions.push_back(Action::Resized { disk, geometry });
+            let what = What::DiskReady { size: geometry.size };
+            self.tell(Severity::Info, NoticeKind::DiskReady(name), Subject::Disk(place), what, text);
         }
     }
 
@@ -410,7 +447,8 @@ impl Host {
         if let Some(found) = self.paths.get(&path) {
             self.nexuses[found.nexus as usize].complained.remove(&found.lun);
         }
-        self.notice(Severity::Info, NoticeKind::PathUp, text);
+        let subject = Subject::Path(disk, path);
+        self.tell(Severity::Info, NoticeKind::PathUp, subject, What::PathJoined, text);
     }
 
     fn path_refused(&mut self, disk: u32, path: PathId, reason: &Contradiction) {
@@ -420,17 +458,19 @@ impl Host {
              two units must not share an identity, check the target",
             self.path_name(path)
         );
-        let Some(refused) = self.paths.remove(&path) else { return };
-        let nexus = &mut self.nexuses[refused.nexus as usize];
-        nexus.paths.remove(&refused.lun);
-        if nexus.complained.insert(refused.lun) {
-            self.notice(Severity::Error, NoticeKind::PathFailed, text);
+        let Some((place, lun)) = self.paths.get(&path).map(|found| (found.nexus, found.lun)) else { return };
+        let nexus = &mut self.nexuses[place as usize];
+        nexus.paths.remove(&lun);
+        if nexus.complained.insert(lun) {
+            let (subject, what) = (Subject::Path(disk, path), What::PathRefused(reason.clone()));
+            self.tell(Severity::Error, NoticeKind::PathFailed, subject, what, text);
         }
+        self.paths.remove(&path);
         // A disk that is going makes way for a new one, and a size may be about to change on every path.
         if matches!(reason, Contradiction::Ending | Contradiction::Blocks { .. }) {
-            self.survey_later(refused.nexus);
+            self.survey_later(place);
         } else {
-            self.survey_by(refused.nexus, SURVEY_CONTRADICTED);
+            self.survey_by(place, SURVEY_CONTRADICTED);
         }
     }
 
@@ -438,11 +478,12 @@ impl Host {
         let name = self.disk_name(disk);
         self.drop_claims(disk, &name);
         self.drop_latecomers(disk);
+        let text = format!("{name}: removed");
+        self.tell(Severity::Info, NoticeKind::Other, Subject::Disk(disk), What::DiskRemoved, text);
         self.disks.registry.remove(HeadIndex(disk));
         self.access.forget(disk);
         self.timers.forget(Source::Disk(disk));
         self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
-        self.notice(Severity::Info, NoticeKind::Other, format!("{name}: removed"));
     }
 
     /// Paths that were found when the disk had already gone, so that it could not refuse them: its successor is to have
@@ -497,7 +538,7 @@ impl Host {
         self.disks.registry.key(HeadIndex(disk)).map_or_else(|| format!("disk {disk}"), Name::to_string)
     }
 
-    fn path_name(&self, path: PathId) -> String {
+    pub(crate) fn path_name(&self, path: PathId) -> String {
         match self.paths.get(&path) {
             Some(found) => {
                 format!("P{} ({}, LUN {})", path.0, self.nexuses[found.nexus as usize].portal, found.lun)
@@ -516,6 +557,37 @@ const fn severity(report: &Report) -> Option<Severity> {
             Some(Severity::Warning)
         }
         _ => Some(Severity::Info),
+    }
+}
+
+/// The path that a report is about, if it is about one.
+const fn path_of(report: &Report) -> Option<PathId> {
+    match report {
+        Report::PathJoined { path, .. }
+        | Report::PathRefused { path, .. }
+        | Report::PathState { path, .. }
+        | Report::PathRemoved { path }
+        | Report::PathQuarantined { path, .. }
+        | Report::Attention { path, .. }
+        | Report::CacheLost { path }
+        | Report::Rediscover { path }
+        | Report::FenceOpened { path }
+        | Report::FenceProved { path, .. }
+        | Report::FenceWaived { path, .. } => Some(*path),
+        Report::Head(change) => match change {
+            Change::PathAdded { path, .. }
+            | Change::Path { path, .. }
+            | Change::PathRemoved { path }
+            | Change::BackedOff { path, .. }
+            | Change::TrialDue { path }
+            | Change::Restored { path }
+            | Change::Refused { path, .. } => Some(*path),
+            _ => None,
+        },
+        Report::Resized { .. }
+        | Report::FeatureMissing { .. }
+        | Report::RequestFailed { .. }
+        | Report::WeakName { .. } => None,
     }
 }
 

@@ -9,7 +9,9 @@ use multipath::{PathId, Policy};
 use scsi::{CdbBytes, CommandId, Ending};
 use scsi_multipath::{Proof, Report};
 
+use crate::config::ChapConfig;
 use crate::state::State;
+use crate::verbs::{Outcome, Ticket, Verb};
 
 /// Names a nexus: its place in the order of their making. Never another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,8 +42,12 @@ pub enum Event {
     Flushed { nexus: NexusIndex },
     /// An export wants something done.
     Block { disk: DiskIndex, request: Request },
+    /// CHAP credentials for the logins from now on.
+    Credentials(Option<ChapConfig>),
     /// Sets the iopolicy of every disk.
     SetPolicy(Policy),
+    /// An operator wants something; answered by exactly one [`Action::Answer`].
+    Verb { ticket: Ticket, verb: Verb },
     /// An operator says that nothing is left of what open fences are about, of one disk or of all.
     Waive { disk: Option<DiskIndex> },
     /// What the last [`Action::Persist`] gave is stored.
@@ -95,6 +101,14 @@ pub enum Action {
         disk: DiskIndex,
     },
     Notice(Notice),
+    /// A target does not take our CHAP credentials, or cannot show its own: if there are newer ones, they are wanted
+    /// ([`Event::Credentials`]).
+    CredentialsRefused,
+    /// What became of a verb.
+    Answer {
+        ticket: Ticket,
+        outcome: Outcome,
+    },
     /// Store this in the place of what is stored, so that it outlives this process, then say [`Event::Persisted`].
     /// There is no other one until then.
     Persist(State),
@@ -144,6 +158,16 @@ pub enum NoticeKind {
     /// A portal, target or login failed.
     PortalFailed,
     Other,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
 }
 
 impl fmt::Display for Notice {

@@ -18,8 +18,9 @@ use scsi_multipath::{Disk, Event, Function, Identity, Managed};
 use crate::agenda::Source;
 use crate::debt::Debt;
 use crate::disks::Claim;
-use crate::event::{Loss, Parting, Trace};
+use crate::event::{Parting, Trace};
 use crate::host::{Host, Life};
+use crate::log::Cause;
 use crate::nexus::{Nexus, Phase, Reset, Scope, Sightings, Stage};
 use crate::route::{Leg, Route, Sibling, Way};
 use crate::tasks::TaskPurpose;
@@ -53,7 +54,7 @@ impl Host {
         if nexus.is_logged_in() && !nexus.is_on_detour() && nexus.logins == session {
             // What is to be fenced may still be on its way on it.
             let reason = format!("the session is ended to fence path {path}");
-            self.lose_nexus(index, Loss::Broken, reason);
+            self.lose_nexus(index, Cause::Fencing, reason);
         } else if nexus.is_logged_in() {
             self.pay(index);
         } else if is_first {

@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, VecDeque};
 use clock::Instant;
 use iscsi::initiator::{self, Session};
 use multipath::PathId;
-use scsi_multipath::Context;
+use scsi_multipath::{Context, Hold};
 
 use crate::access::AccessPace;
 use crate::agenda::{Agenda, Source};
 use crate::config::Options;
 use crate::disks::{Disks, Path};
-use crate::event::{Action, DiskIndex, Event, NexusIndex, Notice, NoticeKind, Severity, Trace};
+use crate::event::{Action, DiskIndex, Event, NexusIndex, Trace};
+use crate::log::Log;
 use crate::memory::Memory;
 use crate::nexus::Nexus;
 use crate::timers::Timers;
+use crate::verbs::{Drains, Place};
 
 /// See the crate's documentation.
 #[derive(Debug)]
@@ -40,6 +42,10 @@ pub struct Host {
     /// Kept for its memory: what one session says at once.
     pub(crate) session_actions: Vec<initiator::Action<Context>>,
     pub(crate) actions: VecDeque<Action>,
+    pub(crate) log: Log,
+    /// What operators keep out.
+    pub(crate) holds: BTreeMap<Place, Hold>,
+    pub(crate) drains: Drains,
     /// Commands of disks that came back, ever.
     pub(crate) answered: u64,
     /// A disk went while something was still owed to it.
@@ -78,6 +84,9 @@ impl Host {
             draining: None,
             session_actions: Vec::new(),
             actions: VecDeque::new(),
+            log: Log::default(),
+            holds: BTreeMap::new(),
+            drains: Drains::new(),
             answered: 0,
             left_open: false,
             is_traced: false,
@@ -96,7 +105,9 @@ impl Host {
             Event::Connected { nexus, challenge } => self.log_in(nexus.0, challenge),
             Event::ConnectFailed { nexus, why } => self.connect_failed(nexus.0, why),
             Event::Closed { nexus, loss, why } => self.closed(nexus.0, loss, why),
+            Event::Credentials(chap) => self.set_credentials(chap),
             Event::SetPolicy(policy) => self.set_policy(policy),
+            Event::Verb { ticket, verb } => self.verb(ticket, verb),
             Event::Waive { disk } => self.waive(disk.map(|disk| disk.0)),
             Event::Persisted => self.persisted(),
             Event::Shutdown => self.shut_down(),
@@ -106,6 +117,7 @@ impl Host {
                         Source::Nexus(index) => self.expire_nexus(index),
                         Source::Disk(disk) => self.tell_disk(disk, scsi_multipath::Event::Timeout),
                         Source::Access => self.touched.add(Source::Access),
+                        Source::Operators => self.expire_drains(),
                     }
                 }
             }
@@ -129,14 +141,17 @@ impl Host {
                     Source::Nexus(index) => self.drain_nexus(index),
                     Source::Disk(disk) => self.draining = Some(disk),
                     Source::Access => self.drain_access(),
+                    Source::Operators => {}
                 }
                 self.dirty.add(source);
+            } else if self.has_drained() {
+                // Somebody is told.
             } else if let Some(source) = self.dirty.next() {
                 match source {
                     Source::Nexus(index) if self.nexuses[index as usize].is_open() => {
                         return Some(Action::Flush { nexus: NexusIndex(index) });
                     }
-                    Source::Nexus(_) => {}
+                    Source::Nexus(_) | Source::Operators => {}
                     Source::Disk(disk) => self.arm_disk(disk),
                     Source::Access => self.timers.arm(Source::Access, self.access.poll_timeout()),
                 }
@@ -168,6 +183,7 @@ impl Host {
     fn shut_down(&mut self) {
         if self.life == Life::Open {
             self.life = Life::EndingDisks;
+            self.give_up_drains();
             self.shut_down_disks();
         }
     }
@@ -189,10 +205,6 @@ impl Host {
             Life::Open | Life::EndingDisks | Life::EndingSessions | Life::Ended => return false,
         }
         true
-    }
-
-    pub(crate) fn notice(&mut self, severity: Severity, kind: NoticeKind, text: String) {
-        self.actions.push_back(Action::Notice(Notice { severity, kind, text }));
     }
 
     pub(crate) fn trace(&mut self, trace: impl FnOnce() -> Trace) {

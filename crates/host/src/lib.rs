@@ -14,10 +14,13 @@ mod debt;
 mod device;
 mod disks;
 mod event;
+pub mod explain;
 mod fence;
 mod host;
+pub mod log;
 mod login;
 mod memory;
+pub mod names;
 mod nexus;
 mod route;
 pub mod state;
@@ -26,6 +29,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+pub mod verbs;
 mod view;
 
 pub use config::Options;
@@ -33,4 +37,5 @@ pub use event::{Action, DiskIndex, Event, Loss, NexusIndex, Notice, NoticeKind, 
 pub use host::Host;
 pub use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
 pub use timers::Timers;
+pub use verbs::{Ticket, Verb, VerbError};
 pub use view::{DiskView, Latency, NexusView, PathView};

@@ -12,6 +12,7 @@ use scsi_multipath::{Context, Survey, TargetId};
 use crate::backoff::Backoff;
 use crate::debt::Debt;
 use crate::event::Loss;
+use crate::log::Cause;
 use crate::memory::Recorded;
 use crate::route::{Route, Way};
 use crate::tasks::Tasks;
@@ -54,6 +55,12 @@ pub(crate) struct Nexus {
     pub(crate) group: Option<u16>,
     /// Where the target sent us for now (RFC 7143, 11.13.5: target moved).
     pub(crate) redirect: Option<SocketAddr>,
+    /// Times in a row that it sent us elsewhere.
+    pub(crate) redirects: u32,
+    /// The target wants no login before that (RFC 7143, Time2Wait).
+    pub(crate) not_before: Option<Instant>,
+    /// What its last failure came from.
+    pub(crate) last_cause: Option<Cause>,
     pub(crate) phase: Phase,
     pub(crate) backoff: Backoff,
     /// How the last connection was lost.
@@ -72,6 +79,8 @@ pub(crate) struct Nexus {
     pub(crate) last_error: Option<String>,
     /// Its sessions, ever: the number of the present one while it is logged in.
     pub(crate) logins: u64,
+    /// The number of the last one that was surveyed to the end.
+    pub(crate) surveyed: u64,
     /// It has had its first answer, or its first failure.
     pub(crate) settled: bool,
     /// When to survey again, because not every logical unit could be used.
@@ -256,6 +265,11 @@ impl Nexus {
             Phase::Open(link) => Some(link),
             _ => None,
         }
+    }
+
+    /// The session that stands was surveyed to the end once.
+    pub(crate) const fn was_surveyed(&self) -> bool {
+        self.surveyed == self.logins
     }
 
     /// All logical units are known: the nexus carries commands, and its earlier failures are forgiven.

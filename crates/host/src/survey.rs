@@ -5,8 +5,9 @@ use scsi::{AdditionalSense, Ending, Lun, SenseKey};
 use scsi_multipath::{Command, Event, Rejection, Survey, SurveyAction, SurveyEvent, Unit};
 
 use crate::agenda::Source;
-use crate::event::{Loss, NexusIndex, NoticeKind, Severity, Trace};
+use crate::event::{NexusIndex, NoticeKind, Severity, Trace};
 use crate::host::Host;
+use crate::log::{Cause, Subject, What};
 use crate::nexus::{Purpose, Reset, Scope, Sightings, Stage};
 
 /// How long a logical unit that could not be used is left alone: a transition or a restart takes seconds.
@@ -140,7 +141,8 @@ impl Host {
             Rejection::NotADisk(_) => Severity::Info,
             _ => Severity::Warning,
         };
-        self.notice(severity, NoticeKind::PortalFailed, text);
+        let subject = Subject::Unit(index, lun);
+        self.tell(severity, NoticeKind::PortalFailed, subject, What::UnitRejected, text);
     }
 
     fn survey_done(&mut self, index: u32, failed: Option<String>) {
@@ -149,7 +151,7 @@ impl Host {
         let (scope, sightings) = (*scope, std::mem::take(sightings));
         if let Some(reason) = failed {
             let reason = format!("cannot find out what is there: {reason}");
-            return self.lose_nexus(index, Loss::Broken, reason);
+            return self.lose_nexus(index, Cause::Survey, reason);
         }
         match scope {
             Scope::Everything => self.paths_are_known(index, &sightings),
@@ -163,7 +165,11 @@ impl Host {
     }
 
     fn paths_are_known(&mut self, index: u32, sightings: &Sightings) {
+        let is_news = !self.nexuses[index as usize].was_surveyed();
         self.nexuses[index as usize].survey_over();
+        if is_news {
+            self.session_is_up(index);
+        }
         self.trace(|| Trace::Up { nexus: NexusIndex(index) });
         self.remove_vanished(index, sightings);
         if !sightings.doubtful.is_empty() {
@@ -174,8 +180,17 @@ impl Host {
                 self.nexuses[index as usize].name(),
                 self.options.initiator.name
             );
-            self.notice(Severity::Error, NoticeKind::PortalFailed, text);
+            let (kind, what) = (NoticeKind::PortalFailed, What::NoUnits);
+            self.tell(Severity::Error, kind, Subject::Nexus(index), what, text);
         }
+    }
+
+    fn session_is_up(&mut self, index: u32) {
+        let nexus = &mut self.nexuses[index as usize];
+        let logins = nexus.logins;
+        nexus.surveyed = logins;
+        let text = format!("{}: session {logins} is up", nexus.name());
+        self.record(Severity::Info, Subject::Nexus(index), What::SessionUp { logins }, text);
     }
 
     /// A logical unit that failed a question has not vanished: its path stays, down if its nexus was lost.

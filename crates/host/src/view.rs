@@ -6,7 +6,7 @@ use block::Geometry;
 use hdrhistogram::Histogram;
 use multipath::{HeadIndex, PathId};
 use scsi::Lun;
-use scsi_multipath::{Disk, Name};
+use scsi_multipath::{Disk, Hold, Name};
 
 use crate::disks::Entry;
 use crate::event::{DiskIndex, NexusIndex};
@@ -37,6 +37,8 @@ pub struct PathView {
     pub nexus: NexusIndex,
     pub lun: Lun,
     pub port_group: Option<u16>,
+    /// An operator keeps it out.
+    pub hold: Option<Hold>,
     pub in_flight: usize,
     /// Commands that were answered, ever.
     pub completed: u64,
@@ -87,6 +89,7 @@ impl Host {
             nexus: NexusIndex(found.nexus),
             lun: found.lun,
             port_group: found.port_group,
+            hold: self.hold_of(path),
             in_flight: found.in_flight.len(),
             completed: found.completed,
             failed: found.failed,

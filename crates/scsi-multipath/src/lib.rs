@@ -20,7 +20,7 @@ pub use command::{Command, Context, Issuer};
 pub use direct::Direct;
 pub use disk::{
     AccessAnswer, AccessCause, Action, Disk, Event, FENCE_WAIT, Feature, FencePolicy, FenceView, Function,
-    Managed, Options, PathView, Proof, RETRIES_MAX, Reason, Report, Sharing, TargetId, Waiver,
+    Hold, Managed, Options, PathView, Proof, RETRIES_MAX, Reason, Report, Sharing, TargetId, Waiver,
 };
 pub use disposition::{
     CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then, disposition,

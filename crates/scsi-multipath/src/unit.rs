@@ -9,6 +9,7 @@ use clock::Duration;
 use multipath::{Access, PathState};
 use scsi::capacity::ProtectionType;
 use scsi::inquiry::DeviceType;
+use scsi::vpd::{BlockLimitsPage, LogicalProvisioningPage};
 
 pub use scsi::port_groups::AccessState;
 use scsi::port_groups::{PortGroup, PortGroups};
@@ -169,6 +170,28 @@ impl Unit {
     #[must_use]
     pub const fn path_state(&self) -> PathState {
         path_state(self.access)
+    }
+}
+
+impl Limits {
+    /// SBC, Block Limits VPD page: zero means not reported, all ones means no limit.
+    pub(crate) fn new(page: &BlockLimitsPage) -> Self {
+        let reported = |value: u32| (value != 0).then_some(value);
+        Self {
+            transfer_max: reported(page.transfer_max),
+            transfer_optimal: reported(page.transfer_optimal),
+            transfer_granularity: reported(page.transfer_granularity.into()),
+            unmap_max: reported(page.unmap_blocks_max).filter(|_| page.unmap_descriptors_max != 0),
+            unmap_granularity: reported(page.unmap_granularity),
+            unmap_alignment: page.unmap_alignment.unwrap_or(0),
+            write_same_max: (page.write_same_max != 0).then_some(page.write_same_max),
+        }
+    }
+}
+
+impl Provisioning {
+    pub(crate) const fn new(page: &LogicalProvisioningPage) -> Self {
+        Self { unmap: page.unmap, write_same_unmap: page.write_same_16 }
     }
 }
 

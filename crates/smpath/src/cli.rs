@@ -36,6 +36,25 @@ pub(crate) enum Command {
     Paths(Query),
     /// Change the access states of an embedded array, or list them
     Alua(Alua),
+    /// Show what happened in a running smpath, in order; a disk may be named
+    Events(Events),
+    /// Say which path of a disk the next read takes and why the others do not, and what waits for what
+    Explain(Explain),
+    /// Set the iopolicy of a disk, or of all: numa, round-robin or queue-depth
+    Policy(SetPolicy),
+    /// Set what happens to requests of a disk, or of all, while there is no path: fail, queue, or a time such as 60s
+    NoPath(SetNoPath),
+    /// Set how long a disk, or all of them, outlive their last path
+    RemovalDelay(SetRemovalDelay),
+    /// Do not use a path until it is reinstated
+    Fail(Fail),
+    /// Use a path again that was failed or drained, once its identity was read
+    Reinstate(Reinstate),
+    /// Take a path, or a portal, out so that it may be unplugged: see that the others work, send it nothing new, wait
+    /// for what is in flight
+    Drain(Drain),
+    /// Look anew for logical units behind a portal, or behind all, and for portals
+    Rescan(Rescan),
     /// End the open fences of a disk on your word: no old write is left that could still be executed
     Waive(Waive),
 }
@@ -261,6 +280,109 @@ pub(crate) struct Show {
     pub query: Query,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Only events of this disk: its identity or its beginning
+    pub disk: Option<String>,
+    /// Wait for more, until interrupted
+    #[arg(long)]
+    pub follow: bool,
+    /// Only events after this sequence number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub since: u64,
+    /// Machine-readable output: one JSON object on each line
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub control: ControlSocket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The disk: its identity or its beginning; or a path (P3, DISK:P3), or the paths of a portal (ADDRESS[:PORT])
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub query: Query,
+}
+
+/// Whom to tell.
+#[derive(Debug, Args)]
+pub(crate) struct ControlSocket {
+    /// Control socket of the process
+    #[arg(long = "control", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetPolicy {
+    /// The disk: its identity or its beginning; or all, for those that are found later as well
+    pub disk: String,
+    pub policy: Policy,
+    #[command(flatten)]
+    pub control: ControlSocket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetNoPath {
+    /// The disk: its identity or its beginning; or all, for those that are found later as well
+    pub disk: String,
+    #[arg(value_name = "fail|queue|TIME", value_parser = no_path_words)]
+    pub no_path: String,
+    #[command(flatten)]
+    pub control: ControlSocket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetRemovalDelay {
+    /// The disk: its identity or its beginning; or all, for those that are found later as well
+    pub disk: String,
+    #[arg(value_name = "TIME", value_parser = units::duration)]
+    pub delay: Duration,
+    #[command(flatten)]
+    pub control: ControlSocket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fail {
+    /// The path: P3, DISK:P3, or ADDRESS[:PORT] for all of a portal
+    pub path: String,
+    /// Even if a disk is left without a usable path
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub control: ControlSocket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reinstate {
+    /// The path: P3, DISK:P3, or ADDRESS[:PORT] for all of a portal
+    pub path: String,
+    #[command(flatten)]
+    pub control: ControlSocket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// The path: P3, DISK:P3, or ADDRESS[:PORT] for all of a portal
+    pub path: String,
+    /// Do not look whether anything else works
+    #[arg(long)]
+    pub force: bool,
+    /// How long to wait for what is in flight
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::duration)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub control: ControlSocket,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rescan {
+    /// ADDRESS[:PORT]; all portals if not given
+    pub portal: Option<String>,
+    #[command(flatten)]
+    pub control: ControlSocket,
+}
+
 /// Only if you know it: the sessions of the lost paths are gone at the target, or the target was restarted. If you are
 /// wrong, an old write can overwrite newer data.
 #[derive(Debug, Args)]
@@ -270,4 +392,9 @@ pub(crate) struct Waive {
     /// Control socket of the process to tell
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+}
+
+/// Checks that the words stand for a no-path policy, and keeps them: they go to the process as they are.
+fn no_path_words(text: &str) -> Result<String, String> {
+    units::no_path(text).map(|_| text.to_owned())
 }

@@ -64,6 +64,8 @@ struct ChapFile {
 pub(crate) struct Settings {
     pub shard: ShardConfig,
     pub control: Option<PathBuf>,
+    /// Where CHAP credentials come from, if from a file: they may be changed there while we run.
+    pub chap_file: Option<PathBuf>,
     /// What whoever starts this should know, a line each.
     pub warnings: Vec<&'static str>,
 }
@@ -134,7 +136,8 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
         filter: Filter { luns: luns.iter().copied().map(Lun::from).collect(), identities },
         state,
     };
-    Ok(Settings { shard, control: run.control.clone().or(file.control), warnings })
+    let chap_file = run.chap_file.clone().or(file.chap_file);
+    Ok(Settings { shard, control: run.control.clone().or(file.control), chap_file, warnings })
 }
 
 /// Where nexuses are remembered.

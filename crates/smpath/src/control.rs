@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use engine::status::Snapshot;
-use engine::{Message, ShardHandle};
+use engine::status::{EventsStatus, ExplainStatus, Snapshot};
+use engine::{ShardHandle, Verb};
 use serde::{Deserialize, Serialize};
+
+use crate::units;
 
 /// The longest question; ours are tens of bytes.
 const QUESTION_MAX: u64 = 4 << 10;
@@ -23,12 +25,52 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const CLIENTS_MAX: usize = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-enum Question {
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Question {
     Snapshot,
-    /// The open fences of the disk with this identity end on an operator's word.
+    /// The events after one, of one disk if it is named.
+    Events {
+        since: u64,
+        disk: Option<String>,
+    },
+    /// Why a disk, a path or a portal does what it does; the only disk if nothing is named.
+    Explain {
+        name: Option<String>,
+    },
+    /// An operator's word: the open fences of a disk end.
     Waive {
         disk: String,
+    },
+    /// Of a disk, or of `all` and those that are found later.
+    Policy {
+        disk: String,
+        policy: String,
+    },
+    /// `fail`, `queue`, or a time.
+    NoPath {
+        disk: String,
+        no_path: String,
+    },
+    RemovalDelay {
+        disk: String,
+        delay_ms: u64,
+    },
+    /// A path, `DISK:PATH`, or a portal.
+    Fail {
+        path: String,
+        force: bool,
+    },
+    Reinstate {
+        path: String,
+    },
+    /// Answered when nothing is in flight any more, or the time is over.
+    Drain {
+        path: String,
+        force: bool,
+        timeout_ms: u64,
+    },
+    Rescan {
+        portal: Option<String>,
     },
 }
 
@@ -36,7 +78,10 @@ enum Question {
 #[serde(rename_all = "kebab-case")]
 enum Answer {
     Snapshot(Box<Snapshot>),
-    Done,
+    Events(EventsStatus),
+    Explanation(Vec<ExplainStatus>),
+    /// One line that says what was done, or that it was done already.
+    Done(String),
     Error(String),
 }
 
@@ -110,14 +155,7 @@ fn answer(stream: &UnixStream, shard: &ShardHandle) -> Result<()> {
     let mut line = String::new();
     BufReader::new(stream.take(QUESTION_MAX)).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
-        Ok(Question::Snapshot) => match shard.snapshot() {
-            Ok(snapshot) => Answer::Snapshot(Box::new(snapshot)),
-            Err(error) => Answer::Error(error.to_string()),
-        },
-        Ok(Question::Waive { disk }) => match take_waiver(shard, &disk) {
-            Ok(()) => Answer::Done,
-            Err(error) => Answer::Error(format!("{error:#}")),
-        },
+        Ok(question) => put(shard, question).unwrap_or_else(|error| Answer::Error(format!("{error:#}"))),
         Err(error) => Answer::Error(format!("not a question of ours: {error}")),
     };
     let mut text = serde_json::to_vec(&answer)?;
@@ -127,29 +165,58 @@ fn answer(stream: &UnixStream, shard: &ShardHandle) -> Result<()> {
     Ok(())
 }
 
-/// An operator says that nothing is left of the writes that open fences of this disk are about.
-fn take_waiver(shard: &ShardHandle, identity: &str) -> Result<()> {
-    let snapshot = shard.snapshot()?;
-    let disk = snapshot.disks.iter().find(|disk| disk.identity == identity);
-    let disk = disk.with_context(|| format!("there is no disk {identity} any more"))?;
-    if !disk.fences.is_empty() {
-        shard.send(Message::Waive(identity.to_owned()))?;
-    }
-    Ok(())
+fn put(shard: &ShardHandle, question: Question) -> Result<Answer> {
+    let millis = engine::clock::Duration::from_millis;
+    let mut limit = Duration::ZERO;
+    let verb = match question {
+        Question::Snapshot => return Ok(Answer::Snapshot(Box::new(shard.snapshot()?))),
+        Question::Events { since, disk } => return Ok(Answer::Events(shard.events(since, disk)?)),
+        Question::Explain { name } => return Ok(Answer::Explanation(shard.explain(name)?)),
+        Question::Waive { disk } => Verb::Waive { disk },
+        Question::Policy { disk, policy } => Verb::Policy { disk, policy: policy.parse()? },
+        Question::NoPath { disk, no_path } => {
+            Verb::NoPath { disk, no_path: units::no_path(&no_path).map_err(anyhow::Error::msg)? }
+        }
+        Question::RemovalDelay { disk, delay_ms } => Verb::RemovalDelay { disk, delay: millis(delay_ms) },
+        Question::Fail { path, force } => Verb::Fail { path, force },
+        Question::Reinstate { path } => Verb::Reinstate { path },
+        Question::Drain { path, force, timeout_ms } => {
+            limit = Duration::from_millis(timeout_ms);
+            Verb::Drain { path, force, timeout: millis(timeout_ms) }
+        }
+        Question::Rescan { portal } => Verb::Rescan { portal },
+    };
+    Ok(Answer::Done(shard.verb(verb, limit)?))
 }
 
 /// Asks a running process for all that it knows.
 pub(crate) fn snapshot(path: &Path) -> Result<Snapshot> {
-    match ask(path, &Question::Snapshot)? {
+    match ask(path, &Question::Snapshot, Duration::ZERO)? {
         Answer::Snapshot(snapshot) => Ok(*snapshot),
         answer => Err(unexpected(answer)),
     }
 }
 
-/// Tells a running process that nothing is left of the writes that open fences of a disk are about.
-pub(crate) fn waive(path: &Path, identity: &str) -> Result<()> {
-    match ask(path, &Question::Waive { disk: identity.to_owned() })? {
-        Answer::Done => Ok(()),
+/// The events of a running process after one of them; of one disk if it is named.
+pub(crate) fn events(path: &Path, since: u64, disk: Option<String>) -> Result<EventsStatus> {
+    match ask(path, &Question::Events { since, disk }, Duration::ZERO)? {
+        Answer::Events(events) => Ok(events),
+        answer => Err(unexpected(answer)),
+    }
+}
+
+/// Why a disk, a path or a portal of a running process does what it does.
+pub(crate) fn explain(path: &Path, name: Option<String>) -> Result<Vec<ExplainStatus>> {
+    match ask(path, &Question::Explain { name }, Duration::ZERO)? {
+        Answer::Explanation(explanation) => Ok(explanation),
+        answer => Err(unexpected(answer)),
+    }
+}
+
+/// Has a running process do something that may take as long as `limit`; the line that it answers with.
+pub(crate) fn tell(path: &Path, question: &Question, limit: Duration) -> Result<String> {
+    match ask(path, question, limit)? {
+        Answer::Done(line) => Ok(line),
         answer => Err(unexpected(answer)),
     }
 }
@@ -157,18 +224,20 @@ pub(crate) fn waive(path: &Path, identity: &str) -> Result<()> {
 fn unexpected(answer: Answer) -> anyhow::Error {
     match answer {
         Answer::Error(error) => anyhow::Error::msg(error),
-        Answer::Snapshot(_) | Answer::Done => anyhow::Error::msg("it answers another question"),
+        Answer::Snapshot(_) | Answer::Events(_) | Answer::Explanation(_) | Answer::Done(_) => {
+            anyhow::Error::msg("it answers another question")
+        }
     }
 }
 
-fn ask(path: &Path, question: &Question) -> Result<Answer> {
+fn ask(path: &Path, question: &Question, limit: Duration) -> Result<Answer> {
     let mut stream = UnixStream::connect(path).with_context(|| {
         format!(
             "no smpath answers at {}: start `smpath run`, or name its socket with --control",
             path.display()
         )
     })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(limit + PATIENCE))?;
     let mut question = serde_json::to_vec(question)?;
     question.push(b'\n');
     stream.write_all(&question)?;

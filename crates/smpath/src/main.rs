@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod control;
 mod demo;
+mod events;
 mod query;
 mod render;
 mod run;
@@ -14,6 +15,7 @@ mod signals;
 mod state;
 mod units;
 mod url;
+mod verbs;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -40,6 +42,15 @@ fn main() -> ExitCode {
         Command::Paths(query) => query::paths(query),
         Command::Alua(alua) => array_control::command(alua),
         Command::Waive(waive) => query::waive(waive),
+        Command::Events(said) => events::events(said),
+        Command::Explain(said) => query::explain(said),
+        Command::Policy(said) => verbs::policy(said),
+        Command::NoPath(said) => verbs::no_path(said),
+        Command::RemovalDelay(said) => verbs::removal_delay(said),
+        Command::Fail(said) => verbs::fail(said),
+        Command::Reinstate(said) => verbs::reinstate(said),
+        Command::Drain(said) => verbs::drain(said),
+        Command::Rescan(said) => verbs::rescan(said),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,9 +1,12 @@
 //! `smpath list`, `show` and `paths` ask a running process; `smpath waive` tells it something.
 
-use anyhow::{Context, Result, bail};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use engine::status::{DiskStatus, Snapshot};
 
-use crate::cli::{Query, Show, Waive};
+use crate::cli::{Explain, Query, Show, Waive};
+use crate::control::Question;
 use crate::{config, control, render};
 
 pub(crate) fn list(query: &Query) -> Result<()> {
@@ -22,6 +25,16 @@ pub(crate) fn show(show: &Show) -> Result<()> {
     if show.query.json { json(disk) } else { text(&render::disk(disk)) }
 }
 
+pub(crate) fn explain(said: &Explain) -> Result<()> {
+    let control = said.query.control.clone().unwrap_or_else(config::default_control);
+    let explained = control::explain(&control, said.name.clone())?;
+    if said.query.json {
+        json(&explained)
+    } else {
+        text(&explained.iter().map(render::explained).collect::<String>())
+    }
+}
+
 pub(crate) fn waive(waive: &Waive) -> Result<()> {
     let control = waive.control.clone().unwrap_or_else(config::default_control);
     let snapshot = control::snapshot(&control)?;
@@ -29,7 +42,7 @@ pub(crate) fn waive(waive: &Waive) -> Result<()> {
     if disk.fences.is_empty() {
         return text(&format!("no fence of {} is open: nothing waits\n", disk.identity));
     }
-    control::waive(&control, &disk.identity)?;
+    control::tell(&control, &Question::Waive { disk: disk.identity.clone() }, Duration::ZERO)?;
     text(&format!("waived for {}:\n\n{}", disk.identity, render::fences(disk)))
 }
 
@@ -39,21 +52,11 @@ fn ask(query: &Query) -> Result<Snapshot> {
 
 /// The disk whose identity begins so; the only one if nothing is said.
 fn choose<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Result<&'a DiskStatus> {
-    let found: Vec<&DiskStatus> = snapshot
-        .disks
-        .iter()
-        .filter(|disk| name.is_none_or(|name| disk.identity.starts_with(name)))
-        .collect();
-    match (found.as_slice(), name) {
-        ([disk], _) => Ok(disk),
-        ([], Some(name)) => bail!("no disk {name}: `smpath list` shows what is there"),
-        ([], None) => bail!("there is no disk"),
-        (_, None) => bail!("there are {} disks: name one of those that `smpath list` shows", found.len()),
-        (_, Some(name)) => bail!("{} disks begin with {name}: give more of the name", found.len()),
-    }
+    let names: Vec<String> = snapshot.disks.iter().map(|disk| disk.identity.clone()).collect();
+    Ok(&snapshot.disks[engine::choose_disk(&names, name)?])
 }
 
-fn text(text: &str) -> Result<()> {
+pub(crate) fn text(text: &str) -> Result<()> {
     use std::io::Write;
     // A reader that went away (`| head`) is no error.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -1,8 +1,9 @@
 //! Snapshots for people: stable tables.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use engine::status::{DiskStatus, PathStatus, Snapshot};
+use engine::status::{DiskStatus, ExplainStatus, PathStatus, Snapshot};
 
+use crate::events;
 use crate::units::show_size;
 
 fn table(header: &[&str]) -> Table {
@@ -97,6 +98,46 @@ pub(crate) fn fences(disk: &DiskStatus) -> String {
     lines(&table)
 }
 
+/// Why a disk does what it does.
+pub(crate) fn explained(disk: &ExplainStatus) -> String {
+    let next = match disk.next {
+        Some(path) => format!("the next small read takes P{path}"),
+        None => String::from("no path can take a read now"),
+    };
+    let mut text = format!("{}: {next} ({})\n", disk.disk, disk.policy);
+    for path in &disk.paths {
+        text += &format!("  P{} {} LUN {}, {}: {}", path.path, path.portal, path.lun, path.state, path.why);
+        text += &times(Some(path.since_ms), path.for_ms);
+        if !path.remedy.is_empty() {
+            text += &format!("\n      what changes it: {}", path.remedy);
+        }
+        text.push('\n');
+    }
+    if !disk.waits.is_empty() {
+        text += "waits:\n";
+    }
+    for wait in &disk.waits {
+        text += &format!("  {} {}: {}", wait.count, wait.code.replace('-', " "), wait.why);
+        text += &times(wait.since_ms, wait.for_ms);
+        text.push('\n');
+    }
+    if !disk.events.is_empty() {
+        text += "lately:\n";
+    }
+    for event in &disk.events {
+        text += &format!("  {} {:<20} {}\n", events::utc(event.unix_ms), event.code, event.text);
+    }
+    text
+}
+
+fn times(since_ms: Option<u64>, for_ms: Option<u64>) -> String {
+    let mut text = since_ms.map_or_else(String::new, |since| format!("; for {} now", seconds(since)));
+    if let Some(left) = for_ms {
+        text += &format!(", {} at the most from now", seconds(left));
+    }
+    text
+}
+
 fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
     let mut table = table(&[
         "PATH",
@@ -121,7 +162,7 @@ fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
                 path.lun.clone(),
                 group(path),
                 access(path),
-                path.state.clone(),
+                shown_state(path),
                 path.in_flight.to_string(),
                 path.completed.to_string(),
                 path.failed.to_string(),
@@ -143,6 +184,14 @@ fn group(path: &PathStatus) -> String {
 fn access(path: &PathStatus) -> String {
     let mark = if path.access_assumed { "?" } else { "" };
     format!("{}{mark}", path.access)
+}
+
+/// With the word of an operator, if there is one.
+fn shown_state(path: &PathStatus) -> String {
+    match &path.held {
+        Some(held) => format!("{} ({held} by operator)", path.state),
+        None => path.state.clone(),
+    }
 }
 
 pub(crate) fn is_usable(path: &PathStatus) -> bool {
@@ -215,6 +264,9 @@ mod tests {
             target: String::from("iqn.2026-01.example:array"),
             lun: String::from("0"),
             state: String::from("down"),
+            cause: String::from("access-state-assumed"),
+            since_ms: 0,
+            held: None,
             port_group: Some(2),
             access: String::from("standby"),
             access_assumed: true,

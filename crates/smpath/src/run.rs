@@ -1,13 +1,13 @@
 //! `smpath run`: serve disks until told to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use engine::ShardHandle;
-use engine::config::ExportAddress;
 use engine::status::{Notice, NoticeKind, Severity};
+use engine::{Message, ShardHandle};
 
 use crate::cli::Run;
 use crate::config;
@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Run) -> Result<()> {
         }
     };
     eprintln!("smpath: control socket {}", control_path.display());
-    let outcome = follow(&notices, &signals, shard.exports());
+    let outcome = follow(&notices, &signals, &shard, settings.chap_file.as_deref());
     drop(control);
     eprintln!("smpath: ending: flushing and logging out");
     shard.stop();
@@ -48,8 +48,16 @@ pub(crate) fn run(arguments: &Run) -> Result<()> {
 }
 
 /// Prints what happens until a signal comes, or until it is clear that there is nothing to serve.
-fn follow(notices: &Receiver<Notice>, signals: &Signals, exports: &[ExportAddress]) -> Result<()> {
+fn follow(
+    notices: &Receiver<Notice>,
+    signals: &Signals,
+    shard: &ShardHandle,
+    chap_file: Option<&Path>,
+) -> Result<()> {
     while !signals.received() {
+        if let Some(file) = chap_file.filter(|_| shard.were_credentials_refused()) {
+            renew_credentials(shard, file);
+        }
         let notice = match notices.recv_timeout(LOOK) {
             Ok(notice) => notice,
             Err(RecvTimeoutError::Timeout) => continue,
@@ -61,7 +69,7 @@ fn follow(notices: &Receiver<Notice>, signals: &Signals, exports: &[ExportAddres
                 bail!("no disk was found: see the lines above for what each portal answered");
             }
             NoticeKind::Settled { disks } => {
-                for export in exports {
+                for export in shard.exports() {
                     println!("serving {disks} disk(s) at {export}");
                 }
             }
@@ -70,6 +78,15 @@ fn follow(notices: &Receiver<Notice>, signals: &Signals, exports: &[ExportAddres
         }
     }
     Ok(())
+}
+
+/// Somebody may have put other credentials into the file.
+fn renew_credentials(shard: &ShardHandle, file: &Path) {
+    match config::chap_file(file) {
+        // A shard that has ended needs none; a busy one is asked again after the next refusal.
+        Ok(chap) => drop(shard.send(Message::Credentials(Some(chap)))),
+        Err(error) => eprintln!("smpath: warning: the CHAP file is not read again: {error:#}"),
+    }
 }
 
 /// Prints what is left to say; whether the shard ended in order.

@@ -1,25 +1,29 @@
 //! How the rest of the program talks to a shard: messages in, answers and notices out, all through bounded queues.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration as StdDuration;
 
 use clock::{Duration, Instant};
-use host::{Event, Host, Timers};
+use host::{Event, Host, Ticket, Timers, Verb, VerbError};
 use mio::{Poll, Waker};
 use multipath::Policy;
 
 use super::clients::Listener;
 use super::memory::Memory;
 use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
-use crate::config::{ExportAddress, ShardConfig};
+use crate::config::{ChapConfig, ExportAddress, ShardConfig};
 use crate::state_folder::{StateFolder, StateFolderError};
-use crate::status::{Notice, NoticeKind, Severity, Snapshot};
+use crate::status::{EventsStatus, ExplainStatus, Notice, NoticeKind, Severity, Snapshot};
 
 /// Messages that wait for a shard; the control plane gets an error beyond that.
 const MESSAGES_MAX: usize = 64;
+/// Verbs that wait for their end; a drain may take minutes.
+const VERBS_MAX: usize = 64;
 /// How often it is looked again whether there is a disk to serve, after the first patience.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// How long the control plane waits for an answer of a busy shard.
@@ -29,11 +33,20 @@ const ANSWER_LIMIT: StdDuration = StdDuration::from_secs(2);
 #[derive(Debug)]
 pub enum Message {
     Snapshot(SyncSender<Snapshot>),
+    /// The events after one, of one disk if it is named.
+    Events {
+        since: u64,
+        disk: Option<String>,
+        answer: SyncSender<Result<EventsStatus, String>>,
+    },
+    /// Why a disk, paths or a portal do what they do; the only disk if nothing is named.
+    Explain(Option<String>, SyncSender<Result<Vec<ExplainStatus>, String>>),
+    /// An operator wants something; answered when it is done.
+    Verb(Verb, SyncSender<Result<String, String>>),
     /// Sets the iopolicy of every disk.
     Policy(Policy),
-    /// An operator says that nothing is left of the writes that open fences of the disk with this identity are
-    /// about.
-    Waive(String),
+    /// CHAP credentials for the logins from now on.
+    Credentials(Option<ChapConfig>),
     /// Flush, log out, end.
     Shutdown,
 }
@@ -54,12 +67,14 @@ pub enum StartError {
 }
 
 /// Why a shard did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     #[error("the shard has ended")]
     Ended,
     #[error("the shard is too busy to answer")]
     Busy,
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// A running shard, as the control plane sees it.
@@ -68,6 +83,7 @@ pub struct ShardHandle {
     messages: SyncSender<Message>,
     waker: Arc<Waker>,
     exports: Vec<ExportAddress>,
+    credentials_refused: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -95,6 +111,46 @@ impl Notices {
     }
 }
 
+/// Verbs on their way, and who waits for each.
+#[derive(Debug, Default)]
+pub(super) struct Verbs {
+    waiting: BTreeMap<Ticket, SyncSender<Result<String, String>>>,
+    last: u64,
+}
+
+impl Verbs {
+    /// None if too many wait already; whoever asked is told.
+    fn ask(&mut self, answer: SyncSender<Result<String, String>>) -> Option<Ticket> {
+        if self.waiting.len() >= VERBS_MAX {
+            let _ = answer.try_send(Err(format!("{VERBS_MAX} operators wait for something already")));
+            return None;
+        }
+        self.last += 1;
+        self.waiting.insert(Ticket(self.last), answer);
+        Some(Ticket(self.last))
+    }
+
+    /// Whoever asked may have stopped waiting.
+    pub(super) fn answer(&mut self, ticket: Ticket, outcome: Result<String, VerbError>) {
+        if let Some(answer) = self.waiting.remove(&ticket) {
+            let _ = answer.try_send(outcome.map_err(|error| error.to_string()));
+        }
+    }
+}
+
+/// Whoever ends without an answer has dropped the question.
+const fn unanswered(error: RecvTimeoutError) -> AskError {
+    match error {
+        RecvTimeoutError::Timeout => AskError::Busy,
+        RecvTimeoutError::Disconnected => AskError::Ended,
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 impl ShardHandle {
     /// Starts a shard on a thread of its own. Export addresses are bound before this returns.
     ///
@@ -119,9 +175,11 @@ impl ShardHandle {
             listeners.push(Listener::bind(address, poll.registry(), Source::Listener(index).token())?);
         }
         let exports = listeners.iter().map(Listener::address).collect();
+        let credentials_refused = Arc::new(AtomicBool::new(false));
         let shard = Shard {
             poll,
             started: std::time::Instant::now(),
+            started_unix_ms: unix_ms(),
             now: Instant::START,
             life: Life::Settling { until: Instant::START + SETTLE_LIMIT },
             host: Host::new(options),
@@ -135,11 +193,13 @@ impl ShardHandle {
             listeners,
             clients: Vec::new(),
             inbox: Inbox(inbox),
+            credentials_refused: Arc::clone(&credentials_refused),
+            verbs: Verbs::default(),
             notices: Notices { sender, dropped: 0 },
             config,
         };
         std::thread::Builder::new().name(String::from("shard")).spawn(|| shard.run())?;
-        Ok((Self { messages, waker, exports }, notices))
+        Ok((Self { messages, waker, exports, credentials_refused }, notices))
     }
 
     /// Where the disks are served; for a TCP port that was given as 0, the one that the system chose.
@@ -153,7 +213,45 @@ impl ShardHandle {
     pub fn snapshot(&self) -> Result<Snapshot, AskError> {
         let (answer, snapshot) = sync_channel(1);
         self.send(Message::Snapshot(answer))?;
-        snapshot.recv_timeout(ANSWER_LIMIT).map_err(|_| AskError::Busy)
+        snapshot.recv_timeout(ANSWER_LIMIT).map_err(unanswered)
+    }
+
+    /// The events after `since`, of one disk if it is named.
+    ///
+    /// # Errors
+    /// If there is no such disk, or the shard does not answer.
+    pub fn events(&self, since: u64, disk: Option<String>) -> Result<EventsStatus, AskError> {
+        let (answer, events) = sync_channel(1);
+        self.send(Message::Events { since, disk, answer })?;
+        events.recv_timeout(ANSWER_LIMIT).map_err(unanswered)?.map_err(AskError::Refused)
+    }
+
+    /// Why a disk, paths or a portal do what they do; the only disk if nothing is named.
+    ///
+    /// # Errors
+    /// If the name stands for nothing, or the shard does not answer.
+    pub fn explain(&self, name: Option<String>) -> Result<Vec<ExplainStatus>, AskError> {
+        let (answer, explanation) = sync_channel(1);
+        self.send(Message::Explain(name, answer))?;
+        explanation.recv_timeout(ANSWER_LIMIT).map_err(unanswered)?.map_err(AskError::Refused)
+    }
+
+    /// Does what an operator wants; it takes no longer than `limit` and what an answer takes. One line says what was
+    /// done.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn verb(&self, verb: Verb, limit: StdDuration) -> Result<String, AskError> {
+        let (answer, outcome) = sync_channel(1);
+        self.send(Message::Verb(verb, answer))?;
+        outcome.recv_timeout(limit + ANSWER_LIMIT).map_err(unanswered)?.map_err(AskError::Refused)
+    }
+
+    /// Whether a target has refused our CHAP credentials since this was asked last: if there are newer ones,
+    /// [`Message::Credentials`] brings them.
+    #[must_use]
+    pub fn were_credentials_refused(&self) -> bool {
+        self.credentials_refused.swap(false, Ordering::Relaxed)
     }
 
     /// # Errors
@@ -182,17 +280,24 @@ impl Shard {
                     // Whoever asked may have stopped waiting.
                     let _ = answer.try_send(self.snapshot());
                 }
+                Message::Credentials(chap) => {
+                    self.config.initiator.chap.clone_from(&chap);
+                    self.host.handle(self.now, Event::Credentials(chap));
+                }
                 Message::Policy(policy) => self.host.handle(self.now, Event::SetPolicy(policy)),
-                Message::Waive(identity) => self.waive(&identity),
+                Message::Events { since, disk, answer } => {
+                    let _ = answer.try_send(self.events(since, disk.as_deref()));
+                }
+                Message::Explain(name, answer) => {
+                    let _ = answer.try_send(self.explain(name.as_deref()));
+                }
+                Message::Verb(verb, answer) => {
+                    if let Some(ticket) = self.verbs.ask(answer) {
+                        self.host.handle(self.now, Event::Verb { ticket, verb });
+                    }
+                }
                 Message::Shutdown => self.shut_down(),
             }
-        }
-    }
-
-    fn waive(&mut self, identity: &str) {
-        let disk = self.host.disks().find(|view| view.identity.to_string() == identity);
-        if let Some(disk) = disk.map(|view| view.index) {
-            self.host.handle(self.now, Event::Waive { disk: Some(disk) });
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the host of a shard says of its disks, for exports and for people.
 
 use host::DiskView;
-use scsi_multipath::{Disk, FenceView, PathView};
+use scsi_multipath::{Disk, FenceView, Hold, PathView};
 
 use super::Shard;
 use crate::status::{DiskStatus, FenceStatus, LatencyStatus, PathStatus, PortalStatus};
@@ -71,6 +71,9 @@ impl Shard {
             target: nexus.target.unwrap_or_default().to_owned(),
             lun: path.lun.to_string(),
             state: view.status.state.to_string(),
+            cause: host::log::cause_of_path(view.reason).to_owned(),
+            since_ms: self.now.since(view.status.since).as_millis(),
+            held: path.hold.map(|hold| hold_name(hold).to_owned()),
             port_group: path.port_group,
             access: view.access.to_string(),
             access_assumed: view.is_assumed,
@@ -95,5 +98,12 @@ impl Shard {
             logins: nexus.logins,
         };
         self.host.nexuses().map(status).collect()
+    }
+}
+
+pub(super) const fn hold_name(hold: Hold) -> &'static str {
+    match hold {
+        Hold::Failed => "failed",
+        Hold::Drained => "drained",
     }
 }

@@ -6,11 +6,15 @@
 mod clients;
 mod control;
 mod disks;
+mod events;
+mod explain;
 mod memory;
 mod nexus;
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration as StdDuration;
 
 use clock::{Duration, Instant};
@@ -107,6 +111,8 @@ pub(crate) struct Shard {
     config: ShardConfig,
     poll: Poll,
     started: std::time::Instant,
+    /// The wall clock at that moment, in milliseconds since 1970.
+    started_unix_ms: u64,
     now: Instant,
     life: Life,
     /// The sessions, and the disks that come out of them.
@@ -128,6 +134,10 @@ pub(crate) struct Shard {
     listeners: Vec<Listener>,
     clients: Vec<Option<Client>>,
     inbox: control::Inbox,
+    /// For whoever knows where to find other credentials.
+    credentials_refused: Arc<AtomicBool>,
+    /// Verbs that the host has not answered.
+    verbs: control::Verbs,
     notices: control::Notices,
 }
 
@@ -315,6 +325,8 @@ impl Shard {
             Action::Resized { disk, geometry } => self.resize_clients(disk, geometry),
             Action::Gone { disk } => self.detach_clients(disk.0),
             Action::Notice(notice) => self.tell(notice.into()),
+            Action::CredentialsRefused => self.credentials_refused.store(true, Ordering::Relaxed),
+            Action::Answer { ticket, outcome } => self.verbs.answer(ticket, outcome),
             Action::Persist(state) => self.store(state),
             Action::Ended { clean } => self.life = Life::Ended { clean },
         }

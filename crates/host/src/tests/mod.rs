@@ -1,6 +1,9 @@
 //! Stories of a host with real target sessions and an array, in virtual time.
 
+mod changes;
+mod explain;
 mod fences;
 mod memory;
+mod operators;
 mod rig;
 mod surveys;

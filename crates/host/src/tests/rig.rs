@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use array::{Array, NexusId, PortId, UnitOptions};
+use block::{Buffer, Completion, Durability, Geometry, Operation, Request, Tag};
 use clock::{Duration, Instant};
 use iscsi::chap::{CHALLENGE_LENGTH, Challenge};
 use iscsi::initiator;
@@ -13,13 +14,16 @@ use iscsi::target::{
     self, Admission, CommandTag, Portal, Portals, Sessions, TaskManagement, TaskManagementResponse,
     TaskManagementTag,
 };
-use multipath::{NoPath, PathId, Policy};
+use multipath::{NoPath, PathId, PathState, Policy};
 use scsi::Lun;
 use scsi_multipath::{Disk, Proof};
 
 use crate::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, Options, PortalConfig};
 use crate::state::State;
-use crate::{Action, Event, Host, Loss, NexusIndex, Notice, Parting, Trace};
+use crate::verbs::Outcome;
+use crate::{
+    Action, DiskIndex, DiskView, Event, Host, Loss, NexusIndex, Notice, Parting, Ticket, Trace, Verb,
+};
 
 pub(super) const TARGET_NAME: &str = "iqn.2026-01.example:array";
 /// Events without any progress in time; a test that has more of them turns in circles.
@@ -36,6 +40,8 @@ pub(super) enum Door {
     Refusing,
     /// New connections are accepted, and nothing is read from them.
     Mute,
+    /// Whoever logs in is sent to this port (RFC 7143, 11.13.5: target moved temporarily).
+    Sends(usize),
 }
 
 /// What the target sees and what the host says, in order.
@@ -112,6 +118,15 @@ pub(super) struct Rig {
     pub(super) seen: Vec<Seen>,
     pub(super) notices: Vec<Notice>,
     pub(super) ended: Option<bool>,
+    /// What became of verbs, and of requests.
+    pub(super) answers: BTreeMap<u64, Outcome>,
+    pub(super) completed: BTreeMap<Tag, Completion>,
+    /// What exports were told, in order.
+    pub(super) geometries: Vec<Geometry>,
+    pub(super) gone: usize,
+    pub(super) credentials_refused: usize,
+    next_tag: u64,
+    next_ticket: u64,
     /// What was given to be stored, in order.
     pub(super) stored: Vec<State>,
     /// It is stored only when a test says so.
@@ -199,6 +214,13 @@ impl Rig {
             seen: Vec::new(),
             notices: Vec::new(),
             ended: None,
+            answers: BTreeMap::new(),
+            completed: BTreeMap::new(),
+            geometries: Vec::new(),
+            gone: 0,
+            credentials_refused: 0,
+            next_tag: 0,
+            next_ticket: 0,
             stored: Vec::new(),
             is_storing_slowly: false,
             array,
@@ -249,6 +271,78 @@ impl Rig {
         }
         let why = String::from("cut");
         self.host.handle(self.now, Event::Closed { nexus: NexusIndex(nexus), loss: Loss::Broken, why });
+    }
+
+    /// An operator says something, and everything happens that is due at once.
+    pub(super) fn say(&mut self, verb: Verb) -> u64 {
+        self.next_ticket += 1;
+        self.host.handle(self.now, Event::Verb { ticket: Ticket(self.next_ticket), verb });
+        self.advance(Duration::ZERO);
+        self.next_ticket
+    }
+
+    /// The same, for a verb that is answered at once.
+    pub(super) fn said(&mut self, verb: Verb) -> Result<String, String> {
+        let ticket = self.say(verb);
+        self.answers[&ticket].clone().map_err(|error| error.to_string())
+    }
+
+    /// The array is told something.
+    pub(super) fn tell_array(&mut self, event: array::Event) {
+        self.array.handle(self.now, event);
+        self.advance(Duration::ZERO);
+    }
+
+    /// The target sends an asynchronous message on the session of a nexus.
+    pub(super) fn notify(&mut self, nexus: u32, notification: target::Notification) {
+        let id = self.held(nexus).next().expect("it is connected");
+        let session = &mut self.connections.get_mut(&id).unwrap().session;
+        session.handle(self.now, target::Event::Notify(notification));
+        self.advance(Duration::ZERO);
+    }
+
+    /// From now on the target knows so many of its portals, and wants these credentials.
+    pub(super) fn set_portals(&mut self, ports: usize, chap: Option<target::Chap>) {
+        let portals = (0..ports).map(|port| Portal { address: address(port), group: 1 }).collect();
+        let target =
+            target::Target { name: TARGET_NAME.to_owned(), alias: None, portals, chap: chap.clone() };
+        self.portals = Arc::new(Portals { targets: vec![target], discovery_chap: chap });
+    }
+
+    pub(super) fn disk(&self, lun: u16) -> DiskIndex {
+        let path = self.path(0, lun);
+        let has_it = |view: &DiskView<'_>| view.disk.unwrap().paths().any(|known| known.status.id == path);
+        self.host.disks().find(has_it).unwrap().index
+    }
+
+    pub(super) fn submit(&mut self, disk: DiskIndex, operation: Operation) -> Tag {
+        self.next_tag += 1;
+        let tag = Tag(self.next_tag);
+        let length = operation.extent().map_or(0, |(_, length)| length as usize);
+        let buffer = Buffer::zeroed(length);
+        self.host.handle(self.now, Event::Block { disk, request: Request { tag, operation, buffer } });
+        self.advance(Duration::ZERO);
+        tag
+    }
+
+    pub(super) fn read(&mut self, disk: DiskIndex, offset: u64) -> Tag {
+        self.submit(disk, Operation::Read { offset, length: 512 })
+    }
+
+    pub(super) fn write(&mut self, disk: DiskIndex, offset: u64) -> Tag {
+        let durability = Durability::Volatile;
+        self.submit(disk, Operation::Write { offset, length: 512, durability })
+    }
+
+    /// The state of a path, as its disk sees it.
+    pub(super) fn state(&self, path: PathId) -> PathState {
+        let mut paths = self.host.disks().filter_map(|view| view.disk).flat_map(Disk::paths);
+        paths.find(|known| known.status.id == path).expect("the path is a disk's").status.state
+    }
+
+    /// The codes of the events since the one with this number.
+    pub(super) fn codes(&self, since: u64) -> Vec<&'static str> {
+        self.host.events(since).map(|entry| entry.what.code()).collect()
     }
 
     /// A disk asks for a proof.
@@ -350,11 +444,16 @@ impl Rig {
                 }
             }
             Action::Ended { clean } => self.ended = Some(clean),
-            Action::Complete(..)
-            | Action::Ready { .. }
-            | Action::Resized { .. }
-            | Action::Gone { .. }
-            | Action::Trace(_) => {}
+            Action::CredentialsRefused => self.credentials_refused += 1,
+            Action::Answer { ticket, outcome } => {
+                assert!(self.answers.insert(ticket.0, outcome).is_none(), "a verb is answered once");
+            }
+            Action::Complete(request, completion) => {
+                self.completed.insert(request.tag, completion);
+            }
+            Action::Resized { geometry, .. } => self.geometries.push(geometry),
+            Action::Gone { .. } => self.gone += 1,
+            Action::Ready { .. } | Action::Trace(_) => {}
         }
     }
 
@@ -368,14 +467,14 @@ impl Rig {
                 let why = String::from("refused");
                 return self.host.handle(self.now, Event::ConnectFailed { nexus, why });
             }
-            Door::Open | Door::Mute => {}
+            Door::Open | Door::Mute | Door::Sends(_) => {}
         }
         let challenge = Challenge { identifier: 0, bytes: [7; CHALLENGE_LENGTH] };
         let session =
             target::Session::new(self.now, target::Options::new(self.portals.clone(), 1, challenge));
         let id = self.next_connection;
         self.next_connection += 1;
-        let is_mute = self.doors[port] == Door::Mute;
+        let is_mute = matches!(self.doors[port], Door::Mute | Door::Sends(_));
         let connection =
             Connection { nexus: nexus.0, port, session, is_held: true, tsih: None, is_open: false, is_mute };
         self.connections.insert(id, connection);
@@ -388,6 +487,7 @@ impl Rig {
 
     fn flush(&mut self, nexus: NexusIndex) {
         let id = self.held(nexus.0).next();
+        let mut redirects = Vec::new();
         if let Some(connection) = id.and_then(|id| self.connections.get_mut(&id))
             && let Some(session) = self.host.session_mut(nexus)
         {
@@ -402,10 +502,32 @@ impl Rig {
                 session.handle(self.now, initiator::Event::Sent(bytes.len()));
                 if is_heard {
                     give(&mut connection.session, self.now, &bytes);
+                } else if let Door::Sends(port) = self.doors[connection.port] {
+                    redirects.push(redirect(&bytes, port));
                 }
             }
         }
         self.host.handle(self.now, Event::Flushed { nexus });
+        redirects.iter().for_each(|bytes| self.give_to_host(nexus, bytes));
+    }
+
+    fn give_to_host(&mut self, nexus: NexusIndex, bytes: &[u8]) {
+        let Some(session) = self.host.session_mut(nexus) else { return };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut taken = 0;
+            for slice in &mut session.receive_into() {
+                let count = slice.len().min(rest.len() - taken);
+                slice[..count].copy_from_slice(&rest[taken..taken + count]);
+                taken += count;
+            }
+            if taken == 0 {
+                break;
+            }
+            session.handle(self.now, initiator::Event::Received(taken));
+            rest = &rest[taken..];
+        }
+        self.host.handle(self.now, Event::Touched { nexus });
     }
 
     fn deliver_to_host(&mut self, id: u32) -> bool {
@@ -419,22 +541,8 @@ impl Rig {
         connection.session.handle(self.now, target::Event::Sent(bytes.len()));
         let nexus = NexusIndex(connection.nexus);
         let is_heard = connection.is_held && self.doors[connection.port] != Door::Dark;
-        if is_heard && let Some(session) = self.host.session_mut(nexus) {
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let mut taken = 0;
-                for slice in &mut session.receive_into() {
-                    let count = slice.len().min(rest.len() - taken);
-                    slice[..count].copy_from_slice(&rest[taken..taken + count]);
-                    taken += count;
-                }
-                if taken == 0 {
-                    break;
-                }
-                session.handle(self.now, initiator::Event::Received(taken));
-                rest = &rest[taken..];
-            }
-            self.host.handle(self.now, Event::Touched { nexus });
+        if is_heard {
+            self.give_to_host(nexus, &bytes);
         }
         true
     }
@@ -621,6 +729,20 @@ fn give(session: &mut target::Session, now: Instant, bytes: &[u8]) {
         session.handle(now, target::Event::Received(taken));
         rest = &rest[taken..];
     }
+}
+
+/// A login response that sends whoever sent this request to another port.
+fn redirect(request: &[u8], port: usize) -> Vec<u8> {
+    let mut text = format!("TargetAddress={},1\0", address(port)).into_bytes();
+    let mut response = vec![0; 48];
+    response[0] = 0x23;
+    response[7] = u8::try_from(text.len()).unwrap();
+    response[8..16].copy_from_slice(&request[8..16]);
+    response[16..20].copy_from_slice(&request[16..20]);
+    (response[36], response[37]) = (1, 1);
+    text.resize(text.len().next_multiple_of(4), 0);
+    response.append(&mut text);
+    response
 }
 
 fn number(lun: Lun) -> u64 {

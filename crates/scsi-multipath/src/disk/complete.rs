@@ -37,6 +37,9 @@ impl Disk {
                 self.probe_ended(now, path, question, &buffer, ending);
             }
             Kind::Disk { path, flight: Flight::Canary } => self.canary_ended(now, path, buffer, ending),
+            Kind::Disk { path, flight: Flight::Check { attempt } } => {
+                self.check_ended(now, path, attempt, ending);
+            }
             Kind::Survey { .. } | Kind::Direct { .. } => {
                 debug_assert!(false, "a command of somebody else came back to a disk");
             }
@@ -142,7 +145,7 @@ impl Disk {
             self.complain(now, path, follow_up, ending);
         }
         // A change of the logical unit shows on every path, and each has to be asked: the smallest counts.
-        let everywhere = follow_up.common(FollowUp::CAPACITY.and(FollowUp::MODES));
+        let everywhere = follow_up.common(FollowUp::CAPACITY.and(FollowUp::MODES).and(FollowUp::LIMITS));
         for path in &mut self.paths {
             path.probe.want(everywhere, now);
         }

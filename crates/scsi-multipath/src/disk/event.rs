@@ -9,7 +9,7 @@ use multipath::{Hedging, NoPath, Node, PathId, Policy, SlowPaths};
 use scsi::{CommandId, Ending, Reply};
 
 use super::access::{AccessAnswer, AccessCause};
-use crate::{Command, Contradiction, GroupAccess, Report, Unit};
+use crate::{Command, Contradiction, Failure, GroupAccess, Report, Unit};
 
 /// What happened.
 #[expect(clippy::large_enum_variant, reason = "a command moves by value everywhere")]
@@ -26,6 +26,17 @@ pub enum Event {
         node: Option<Node>,
         target: TargetId,
         unit: Box<Unit>,
+        /// What an operator has said of it before.
+        hold: Option<Hold>,
+    },
+    /// An operator takes a path out, or gives it back: then it shows its identity before it is used.
+    Hold {
+        path: PathId,
+        hold: Option<Hold>,
+    },
+    /// Find out by reading a block whether a path works. Answered by [`Action::Checked`].
+    Check {
+        path: PathId,
     },
     /// The transport of a path failed; nothing more is sent on it. Give this before the endings of what was in
     /// flight on it: then their requests take another path at once.
@@ -123,6 +134,14 @@ pub enum Managed {
     Lost,
 }
 
+/// Why an operator keeps a path out. It holds whatever becomes of the path, until the operator takes it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Failed,
+    /// What is in flight may end.
+    Drained,
+}
+
 /// What a driver did to fence a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -186,6 +205,11 @@ pub enum Action {
     Finish(Request, Completion),
     /// What exports have to know; when first known and on every change.
     Geometry(Geometry),
+    /// A block was read on this path, or could not be: with why.
+    Checked {
+        path: PathId,
+        outcome: Result<(), Failure>,
+    },
     Joined {
         path: PathId,
     },

@@ -63,6 +63,7 @@ impl Disk {
             path: fence.path,
             target: fence.target,
             since: fence.since,
+            until: fence.deadline(),
             writes: match &fence.about {
                 About::Writes(extents) => extents.len(),
                 About::Everything => 0,

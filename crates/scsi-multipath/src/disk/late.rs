@@ -242,7 +242,7 @@ impl Disk {
         ticket: multipath::Ticket,
         ending: &Ending,
     ) {
-        self.take_news(now, path, ending);
+        self.overhear(now, path, ending);
         self.head.handle(now, multipath::Event::Ended { ticket, request: work, verdict: Verdict::Moot });
     }
 

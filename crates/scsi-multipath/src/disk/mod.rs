@@ -4,6 +4,7 @@
 //! endings mean. The disk itself asks questions (probes) about a path when an ending puts it in doubt.
 
 mod access;
+mod check;
 mod claims;
 mod complete;
 mod event;
@@ -23,7 +24,9 @@ use alloc::vec::Vec;
 
 use block::{Error, Geometry, Operation, Request, WriteCache};
 use clock::{Duration, Instant};
-use multipath::{Change, Head, NoPath, Node, PathId, PathState, PathStatus, Status, Ticket};
+use multipath::{
+    Change, Class, Explained, Head, NoPath, Node, PathId, PathState, PathStatus, Status, Ticket,
+};
 use scsi::{CommandId, Ending, TaskAttribute};
 
 use crate::command::{Command, Context, Kind};
@@ -39,7 +42,7 @@ use resets::Resets;
 use work::{Said, Step, Work};
 
 pub use access::{AccessAnswer, AccessCause};
-pub use event::{Action, Event, Function, Managed, Proof, TargetId};
+pub use event::{Action, Event, Function, Hold, Managed, Proof, TargetId};
 pub use report::{Feature, Reason, Report, Waiver};
 pub(crate) use work::Flight;
 
@@ -185,6 +188,11 @@ pub struct PathView {
     /// The device prefers the port's group (PREF). Paths are not chosen by it.
     pub preferred: bool,
     pub port: crate::Port,
+    /// Why it is in its state.
+    pub reason: Reason,
+    /// Until when it counts as coming back by itself, if it is not usable and does.
+    pub waiting_until: Option<Instant>,
+    pub hold: Option<Hold>,
 }
 
 /// A fence that is open, as seen now.
@@ -195,6 +203,8 @@ pub struct FenceView {
     /// None if the path had left the disk before its last command came back.
     pub target: Option<TargetId>,
     pub since: Instant,
+    /// When it is waived without a proof, if it is.
+    pub until: Option<Instant>,
     /// Writes of unknown fate that it is about; none if it is about whatever a process before this one left.
     pub writes: usize,
 }
@@ -243,7 +253,11 @@ impl Disk {
         match event {
             Event::Block(request, node) => self.admit(now, request, node),
             Event::Ended(command, ending) => self.ended(now, command, &ending),
-            Event::PathFound { path, node, target, unit } => self.path_found(now, path, node, target, unit),
+            Event::PathFound { path, node, target, unit, hold } => {
+                self.path_found(now, Path::new(path, target, unit, hold), node);
+            }
+            Event::Hold { path, hold } => self.hold(now, path, hold),
+            Event::Check { path } => self.check(path),
             Event::Fenced { path, proof } => self.fenced(now, path, proof),
             Event::Managed { path, function, outcome } => self.managed(now, path, function, outcome),
             Event::ResetSent => self.reset_sent(now),
@@ -318,17 +332,25 @@ impl Disk {
         self.head.status()
     }
 
+    /// Why each path would or would not take the next small read; in order of arrival.
+    #[must_use]
+    pub fn explain(&self, now: Instant) -> Vec<Explained> {
+        self.head.explain(now, Node::default(), Class::SmallRead)
+    }
+
     /// The paths in order of arrival.
     pub fn paths(&self) -> impl Iterator<Item = PathView> {
         self.head.paths().filter_map(|status| {
             let path = self.paths.iter().find(|path| path.id == status.id)?;
-            let unit = &path.unit;
             Some(PathView {
                 status,
-                access: unit.access,
+                access: path.unit.access,
                 is_assumed: path.is_assumed,
-                preferred: unit.preferred,
-                port: unit.port,
+                preferred: path.unit.preferred,
+                port: path.unit.port,
+                reason: path.reason,
+                waiting_until: path.waiting_until(),
+                hold: path.hold,
             })
         })
     }

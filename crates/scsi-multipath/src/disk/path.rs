@@ -6,10 +6,10 @@ use clock::{Duration, Instant};
 use multipath::{PathId, PathState};
 use scsi::{AdditionalSense, SenseKey};
 
-use super::TargetId;
 use super::access::Refusal;
 use super::fence::Sweep;
 use super::report::Reason;
+use super::{Hold, TargetId};
 use crate::disposition::{FollowUp, PathEffect};
 use crate::question::{Asking, Question};
 use crate::unit::{AccessState, Addressing, Unit, is_usable, path_state};
@@ -22,8 +22,11 @@ pub(super) struct Path {
     /// What it showed last.
     pub(super) unit: Box<Unit>,
     pub(super) standing: Standing,
-    /// What the head was told.
+    /// An operator keeps it out, however it stands.
+    pub(super) hold: Option<Hold>,
+    /// What the head was told, and why.
     pub(super) told: PathState,
+    pub(super) reason: Reason,
     /// Until when it counts as coming back by itself, while it is not usable.
     waiting_until: Option<Instant>,
     pub(super) probe: Probe,
@@ -70,6 +73,12 @@ pub(super) struct Probe {
     failures: u32,
 }
 
+/// What there is a question for.
+const ASKED: FollowUp = FollowUp::IDENTITY
+    .and(FollowUp::CAPACITY)
+    .and(FollowUp::MODES)
+    .and(FollowUp::LIMITS)
+    .and(FollowUp::READY);
 /// How long a path that has to be verified counts as coming back: what a busy target takes to answer INQUIRY.
 const SUSPECT_MAX: Duration = Duration::from_secs(10);
 /// How long a transition may take if the device does not say (Linux and other initiators: 60 s).
@@ -81,13 +90,15 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 
 impl Path {
-    pub(super) fn new(id: PathId, target: TargetId, unit: Box<Unit>) -> Self {
+    pub(super) fn new(id: PathId, target: TargetId, unit: Box<Unit>, hold: Option<Hold>) -> Self {
         Self {
             id,
             target,
             unit,
             standing: Standing::Verified,
+            hold,
             told: PathState::Down,
+            reason: Reason::Verifying,
             waiting_until: None,
             probe: Probe::default(),
             sweep: Sweep::None,
@@ -108,6 +119,9 @@ impl Path {
     /// What the path is good for, with why.
     pub(super) fn state(&mut self, now: Instant) -> (PathState, Reason) {
         let (wanted, limit, reason) = match self.standing {
+            Standing::Quarantined => (PathState::Down, Duration::ZERO, Reason::Quarantined),
+            Standing::Lost => (PathState::Down, Duration::ZERO, Reason::Lost),
+            _ if self.hold.is_some() => (PathState::Down, Duration::ZERO, self.hold_reason()),
             Standing::Verified => {
                 let limit = self.unit.transition_max.unwrap_or(TRANSITION_MAX);
                 let reason = if self.is_assumed { Reason::Assumed } else { Reason::Access };
@@ -115,8 +129,6 @@ impl Path {
             }
             Standing::Suspect(reason) => (PathState::Waiting, SUSPECT_MAX, reason),
             Standing::Failed(reason) => (PathState::Down, Duration::ZERO, reason),
-            Standing::Quarantined => (PathState::Down, Duration::ZERO, Reason::Quarantined),
-            Standing::Lost => (PathState::Down, Duration::ZERO, Reason::Lost),
         };
         if wanted != PathState::Waiting {
             self.waiting_until = None;
@@ -124,6 +136,18 @@ impl Path {
         }
         let until = *self.waiting_until.get_or_insert(now + limit);
         if now < until { (PathState::Waiting, reason) } else { (PathState::Down, Reason::TimedOut) }
+    }
+
+    const fn hold_reason(&self) -> Reason {
+        match self.hold {
+            Some(Hold::Drained) => Reason::Drained,
+            _ => Reason::FailedByOperator,
+        }
+    }
+
+    /// Until when it counts as coming back by itself, while it does.
+    pub(super) fn waiting_until(&self) -> Option<Instant> {
+        self.waiting_until.filter(|_| self.told == PathState::Waiting)
     }
 
     /// What a reply on this path says of it.
@@ -231,6 +255,7 @@ impl Path {
             (FollowUp::CAPACITY, capacity),
             (FollowUp::MODES, Question::Caching6),
             (FollowUp::READY, Question::Ready),
+            (FollowUp::LIMITS, Question::BlockLimits),
         ]
         .into_iter()
         .find_map(|(flag, question)| askable.contains(flag).then_some(question))
@@ -255,8 +280,7 @@ impl Path {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let open = self.probe.asking.is_some() || !self.askable().is_empty();
         let probe = (self.is_alive() && open && !self.probe.is_out).then_some(self.probe.at);
-        let waiting = self.waiting_until.filter(|_| self.told == PathState::Waiting);
-        [probe, waiting].into_iter().flatten().min()
+        [probe, self.waiting_until()].into_iter().flatten().min()
     }
 }
 
@@ -264,8 +288,7 @@ impl Probe {
     /// Asks for something, not before `at` unless something else is asked earlier.
     pub(super) fn want(&mut self, what: FollowUp, at: Instant) {
         // Not the access states: see [`super::access`].
-        let wanted = FollowUp::IDENTITY.and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::READY);
-        self.add(what.common(wanted), at);
+        self.add(what.common(ASKED), at);
     }
 
     /// Asks for the access states, as the driver allowed.

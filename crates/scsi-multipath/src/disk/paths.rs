@@ -1,7 +1,5 @@
 //! How paths join, change and leave.
 
-use alloc::boxed::Box;
-
 use clock::Instant;
 use multipath::{Node, PATHS_MAX, PathId, PathState};
 
@@ -9,20 +7,14 @@ use super::features::Features;
 use super::fence::{FENCES_MAX, Fence};
 use super::path::{Path, Standing};
 use super::report::{Reason, Report};
-use super::{Action, Disk, Life, TargetId};
+use super::{Action, Disk, Hold, Life};
 use crate::disposition::FollowUp;
 use crate::unit::{Contradiction, Unit, same_identity};
 
 impl Disk {
-    pub(super) fn path_found(
-        &mut self,
-        now: Instant,
-        id: PathId,
-        node: Option<Node>,
-        target: TargetId,
-        unit: Box<Unit>,
-    ) {
-        if let Err(reason) = self.may_join(id, &unit) {
+    pub(super) fn path_found(&mut self, now: Instant, mut path: Path, node: Option<Node>) {
+        let id = path.id;
+        if let Err(reason) = self.may_join(id, &path.unit) {
             if let Contradiction::Blocks { .. } = reason {
                 // One of them is out of date: ask, so that the path can join when it is found again.
                 self.ask_everywhere(now, FollowUp::CAPACITY);
@@ -31,11 +23,10 @@ impl Disk {
             self.report(Report::PathRefused { path: id, reason: reason.clone() });
             return self.actions.push_back(Action::Refused { path: id, reason });
         }
-        let mut path = Path::new(id, target, unit);
         let access = path.unit.access;
         path.set_access(access, now);
-        let (state, _) = path.state(now);
-        path.told = state;
+        let (state, reason) = path.state(now);
+        (path.told, path.reason) = (state, reason);
         path.last_reset = self.resets.forgotten();
         self.paths.push(path);
         self.collect_attentions(now, id);
@@ -65,6 +56,16 @@ impl Disk {
             return Err(Contradiction::BlockSize { ours: features.block_size, theirs: capacity.block_size });
         }
         self.paths.iter().filter(|path| path.is_alive()).try_for_each(|path| unit.join(&path.unit))
+    }
+
+    /// An operator takes a path out, or gives it back.
+    pub(super) fn hold(&mut self, now: Instant, id: PathId, hold: Option<Hold>) {
+        self.with_path(now, id, |path| {
+            let was_held = core::mem::replace(&mut path.hold, hold).is_some();
+            if was_held && hold.is_none() && path.is_alive() {
+                path.suspect(Reason::Verifying, now);
+            }
+        });
     }
 
     pub(super) fn path_lost(&mut self, now: Instant, id: PathId) {
@@ -109,9 +110,10 @@ impl Disk {
         let (id, from, was_suspect) = (path.id, path.told, path.told == PathState::Waiting);
         let (to, mut reason) = path.state(now);
         if from == to {
+            path.reason = reason;
             return;
         }
-        path.told = to;
+        (path.told, path.reason) = (to, reason);
         if was_suspect && reason == Reason::Access && matches!(to, PathState::Usable(_)) {
             reason = Reason::Verified;
         }

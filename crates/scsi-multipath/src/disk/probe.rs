@@ -4,7 +4,7 @@ use clock::Instant;
 use multipath::PathId;
 use scsi::capacity::Capacity10;
 use scsi::port_groups::PortGroups;
-use scsi::vpd::DeviceIdPage;
+use scsi::vpd::{BlockLimitsPage, DeviceIdPage, LogicalProvisioningPage};
 use scsi::{Ending, Lba, ParseError, Status};
 
 use super::path::Standing;
@@ -15,7 +15,7 @@ use crate::command::Kind;
 use crate::disposition::{CommandClass, Failure, FollowUp, PathEffect, disposition};
 use crate::identity::Identity;
 use crate::question::{Answer, Asking, Caching, Question};
-use crate::unit::{Capacity, Contradiction, Port, same_identity};
+use crate::unit::{Capacity, Contradiction, Limits, Port, Provisioning, same_identity};
 
 /// What an answer says of its path.
 enum Learned {
@@ -25,6 +25,8 @@ enum Learned {
     Modes(Caching),
     /// Nothing but that it answers.
     Ready,
+    Limits(Limits),
+    Provisioning(Provisioning),
 }
 
 impl Disk {
@@ -87,7 +89,13 @@ impl Disk {
             Answer::Data(length) => match learn(question, &data[..length.min(data.len())]) {
                 Ok(learned) => {
                     path.probe.answered(now);
-                    path.probe.done(subject(question));
+                    match question {
+                        // The other half of the same subject.
+                        Question::BlockLimits => {
+                            path.probe.asking = Some(Asking::new(Question::Provisioning));
+                        }
+                        _ => path.probe.done(subject(question)),
+                    }
                     self.take_in(now, id, learned);
                 }
                 Err(ParseError::Truncated { needed, .. }) if asking.enlarge(needed) => {
@@ -116,6 +124,11 @@ impl Disk {
         let subject = subject(question);
         if matches!(subject, FollowUp::IDENTITY | FollowUp::CAPACITY) {
             return path.probe.failed(now);
+        }
+        if question == Question::BlockLimits {
+            path.probe.answered(now);
+            path.probe.asking = Some(Asking::new(Question::Provisioning));
+            return;
         }
         path.probe.answered(now);
         path.probe.done(subject);
@@ -162,6 +175,14 @@ impl Disk {
                 self.refresh_features();
             }
             Learned::Ready => {}
+            Learned::Limits(limits) => {
+                self.with_path(now, id, |path| path.unit.limits = limits);
+                self.refresh_features();
+            }
+            Learned::Provisioning(provisioning) => {
+                self.with_path(now, id, |path| path.unit.provisioning = provisioning);
+                self.refresh_features();
+            }
         }
     }
 
@@ -203,7 +224,9 @@ impl Disk {
 /// serves no blocks says so only when it has no attention to tell of.
 fn is_at_rest(question: Question, answer: Answer) -> bool {
     match answer {
-        Answer::Data(_) | Answer::Refused => subject(question) != FollowUp::IDENTITY,
+        Answer::Data(_) | Answer::Refused => {
+            !matches!(subject(question), FollowUp::IDENTITY | FollowUp::LIMITS)
+        }
         Answer::Failed(failure) => question == Question::Ready && failure == Failure::NotReady,
         Answer::Again(_) | Answer::Lost => false,
     }
@@ -217,12 +240,10 @@ const fn subject(question: Question) -> FollowUp {
         Question::Capacity16 | Question::Capacity10 => FollowUp::CAPACITY,
         Question::Caching6 | Question::Caching10 => FollowUp::MODES,
         Question::Ready => FollowUp::READY,
-        Question::LogicalUnits
-        | Question::Standard
-        | Question::SupportedPages
-        | Question::Serial
-        | Question::BlockLimits
-        | Question::Provisioning => FollowUp::NONE,
+        Question::BlockLimits | Question::Provisioning => FollowUp::LIMITS,
+        Question::LogicalUnits | Question::Standard | Question::SupportedPages | Question::Serial => {
+            FollowUp::NONE
+        }
     }
 }
 
@@ -239,6 +260,10 @@ fn learn(question: Question, bytes: &[u8]) -> Result<Learned, ParseError> {
         }
         Question::Ready => Learned::Ready,
         Question::Caching6 | Question::Caching10 => Learned::Modes(Caching::parse(question, bytes)?),
+        Question::BlockLimits => Learned::Limits(Limits::new(&BlockLimitsPage::parse(bytes)?)),
+        Question::Provisioning => {
+            Learned::Provisioning(Provisioning::new(&LogicalProvisioningPage::parse(bytes)?))
+        }
         _ => {
             let page = DeviceIdPage::parse(bytes)?;
             let port = Port { group: page.target_port_group(), relative: page.relative_target_port() };

@@ -105,6 +105,10 @@ pub enum Reason {
     Gone,
     /// It shows another logical unit.
     Quarantined,
+    /// An operator has failed it.
+    FailedByOperator,
+    /// An operator has drained it.
+    Drained,
 }
 
 /// On whose word a fence ended without a proof.
@@ -177,6 +181,8 @@ impl fmt::Display for Reason {
             Self::Lost => "transport failed",
             Self::Gone => "logical unit not there",
             Self::Quarantined => "another logical unit",
+            Self::FailedByOperator => "failed by operator",
+            Self::Drained => "drained by operator",
         })
     }
 }

@@ -99,6 +99,8 @@ pub(crate) enum Flight {
     Probe(Question),
     /// A read of the disk's own that shows what this path is worth.
     Canary,
+    /// A block that is read to see whether this path works, so many times so far.
+    Check { attempt: u8 },
 }
 
 impl Work {
@@ -180,6 +182,7 @@ impl fmt::Debug for Flight {
             Self::Work { work, .. } => write!(f, "{:?} of {:?} at {}", work.step, work.issuer, work.cursor),
             Self::Probe(question) => write!(f, "{question}"),
             Self::Canary => f.write_str("canary"),
+            Self::Check { attempt } => write!(f, "check, attempt {attempt}"),
         }
     }
 }

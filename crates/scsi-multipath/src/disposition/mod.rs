@@ -145,11 +145,15 @@ impl FollowUp {
     /// See whether the path answers, and has something to tell.
     pub const READY: Self = Self(1 << 11);
 
-    const NAMES: [(Self, &str); 12] = [
+    /// Re-read the block limits and the ways to deallocate.
+    pub const LIMITS: Self = Self(1 << 12);
+
+    const NAMES: [(Self, &str); 13] = [
         (Self::ACCESS, "access"),
         (Self::IDENTITY, "identity"),
         (Self::CAPACITY, "capacity"),
         (Self::MODES, "modes"),
+        (Self::LIMITS, "limits"),
         (Self::CACHE_LOST, "cache-lost"),
         (Self::SWEEP, "sweep"),
         (Self::RESERVATIONS, "reservations"),

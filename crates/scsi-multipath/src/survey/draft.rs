@@ -93,12 +93,11 @@ impl Draft {
                 None
             }
             Question::BlockLimits => {
-                self.limits = limits(&BlockLimitsPage::parse(bytes)?);
+                self.limits = Limits::new(&BlockLimitsPage::parse(bytes)?);
                 None
             }
             Question::Provisioning => {
-                let page = LogicalProvisioningPage::parse(bytes)?;
-                self.provisioning = Provisioning { unmap: page.unmap, write_same_unmap: page.write_same_16 };
+                self.provisioning = Provisioning::new(&LogicalProvisioningPage::parse(bytes)?);
                 None
             }
             Question::PortGroupsExtended | Question::PortGroups => {
@@ -286,19 +285,5 @@ impl Draft {
             reports_access,
             transition_max: self.transition_max,
         })
-    }
-}
-
-/// SBC, Block Limits VPD page: zero means not reported, all ones means no limit.
-fn limits(page: &BlockLimitsPage) -> Limits {
-    let reported = |value: u32| (value != 0).then_some(value);
-    Limits {
-        transfer_max: reported(page.transfer_max),
-        transfer_optimal: reported(page.transfer_optimal),
-        transfer_granularity: reported(page.transfer_granularity.into()),
-        unmap_max: reported(page.unmap_blocks_max).filter(|_| page.unmap_descriptors_max != 0),
-        unmap_granularity: reported(page.unmap_granularity),
-        unmap_alignment: page.unmap_alignment.unwrap_or(0),
-        write_same_max: (page.write_same_max != 0).then_some(page.write_same_max),
     }
 }

@@ -361,7 +361,7 @@ fn the_groups_of_one_target_say_nothing_about_another_ones() {
     let unit = Box::new(unit_at(&mut rig.device, 2));
     let target = TargetId(7);
     rig.ports.insert(PathId(2), 2);
-    rig.handle(Event::PathFound { path: PathId(2), node: None, target, unit });
+    rig.handle(Event::PathFound { path: PathId(2), node: None, target, unit, hold: None });
     rig.device.reported_access.insert(2, Some(AccessState::Standby));
     rig.fault(1, attention(0x2a, 0x06));
     rig.read(0, 512);

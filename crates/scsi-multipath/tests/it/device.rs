@@ -37,6 +37,8 @@ pub(crate) struct Device {
     /// Operation codes that are answered with INVALID COMMAND OPERATION CODE.
     pub(crate) unknown: Vec<u8>,
     pub(crate) reported_blocks: u64,
+    /// What single ports report instead, while a change has not come through to all.
+    pub(crate) blocks_at: BTreeMap<u16, u64>,
     /// Every command executed: port, operation code.
     pub(crate) log: Vec<(u16, u8)>,
     /// Writes that no flush has covered.
@@ -64,6 +66,7 @@ impl Device {
             provisioning: LogicalProvisioningPage::new(Peripheral::DISK),
             unknown: Vec::new(),
             reported_blocks: blocks as u64,
+            blocks_at: BTreeMap::new(),
             log: Vec::new(),
             unflushed: 0,
         }
@@ -173,7 +176,7 @@ impl Device {
             }
             Cdb::Inquiry { page: Some(vpd::BLOCK_LIMITS), .. } => self.limits.emit(),
             Cdb::Inquiry { page: Some(vpd::LOGICAL_PROVISIONING), .. } => self.provisioning.emit(),
-            Cdb::ReadCapacity16 { .. } => self.capacity().emit().to_vec(),
+            Cdb::ReadCapacity16 { .. } => self.capacity(port).emit().to_vec(),
             Cdb::ReadCapacity10 => {
                 let last = Some(Lba(self.reported_blocks - 1));
                 Capacity10 { last, block_size: BLOCK_LENGTH }.emit().to_vec()
@@ -214,8 +217,9 @@ impl Device {
         }
     }
 
-    fn capacity(&self) -> Capacity {
-        Capacity { unmapped_reads_zero: true, ..Capacity::new(Lba(self.reported_blocks - 1), BLOCK_LENGTH) }
+    fn capacity(&self, port: u16) -> Capacity {
+        let blocks = self.blocks_at.get(&port).unwrap_or(&self.reported_blocks);
+        Capacity { unmapped_reads_zero: true, ..Capacity::new(Lba(blocks - 1), BLOCK_LENGTH) }
     }
 
     fn port_groups(&self, format: PortGroupsFormat) -> PortGroups {

@@ -167,7 +167,8 @@ fn another_target_device_is_not_asked_to_drain_what_it_does_not_know() {
     let unit = crate::rig::unit_at(&mut rig.device, 2);
     rig.ports.insert(PathId(2), 2);
     let path = PathId(2);
-    rig.handle(Event::PathFound { path, node: None, target: TargetId(7), unit: Box::new(unit) });
+    let target = TargetId(7);
+    rig.handle(Event::PathFound { path, node: None, target, unit: Box::new(unit), hold: None });
     haunted(&mut rig);
     let newer = rig.write(0, &NEW);
     rig.pass(Duration::from_secs(31));

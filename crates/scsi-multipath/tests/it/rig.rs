@@ -7,8 +7,9 @@ use clock::{Duration, Instant};
 use multipath::{Node, PathId, PathState};
 use scsi::{CommandId, Ending, Lun, Reply, Status};
 use scsi_multipath::{
-    AccessAnswer, AccessCause, Action, Command, Contradiction, Disk, Event, Function, Managed, Options,
-    Proof, Rejection, Report, Summary, Survey, SurveyAction, SurveyError, SurveyEvent, TargetId, Unit,
+    AccessAnswer, AccessCause, Action, Command, Contradiction, Disk, Event, Failure, Function, Hold, Managed,
+    Options, Proof, Rejection, Report, Summary, Survey, SurveyAction, SurveyError, SurveyEvent, TargetId,
+    Unit,
 };
 
 use crate::device::Device;
@@ -71,6 +72,9 @@ pub(crate) struct Rig {
     pub(crate) may_ask: bool,
     pub(crate) wanted: Vec<(PathId, AccessCause)>,
     pub(crate) answers: Vec<AccessAnswer>,
+    /// What an operator has said of the paths that are found.
+    pub(crate) hold: Option<Hold>,
+    pub(crate) checked: Vec<(PathId, Result<(), Failure>)>,
     next_tag: u64,
 }
 
@@ -105,6 +109,8 @@ impl Rig {
             may_ask: true,
             wanted: Vec::new(),
             answers: Vec::new(),
+            hold: None,
+            checked: Vec::new(),
             next_tag: 0,
         };
         for port in 1..=paths {
@@ -122,7 +128,8 @@ impl Rig {
 
     pub(crate) fn found(&mut self, path: PathId, port: u16, unit: Unit) {
         self.ports.insert(path, port);
-        self.handle(Event::PathFound { path, node: None, target: TargetId(0), unit: Box::new(unit) });
+        let (target, hold) = (TargetId(0), self.hold);
+        self.handle(Event::PathFound { path, node: None, target, unit: Box::new(unit), hold });
     }
 
     pub(crate) fn fault(&mut self, path: u32, fault: Fault) {
@@ -174,6 +181,7 @@ impl Rig {
                     assert!(before.is_none(), "a request finishes once");
                 }
                 Action::Geometry(geometry) => self.geometry = Some(geometry),
+                Action::Checked { path, outcome } => self.checked.push((path, outcome)),
                 Action::Joined { path } => self.joined.push(path),
                 Action::Refused { path, reason } => self.refused.push((path, reason)),
                 Action::Report(report) => self.reports.push(report),

@@ -129,7 +129,10 @@ impl Host {
                 self.stored = state;
                 self.tell(scene, Event::Persisted);
             }
-            Action::Ready { .. } | Action::Ended { .. } => {}
+            Action::Ready { .. }
+            | Action::CredentialsRefused
+            | Action::Answer { .. }
+            | Action::Ended { .. } => {}
         }
     }
 

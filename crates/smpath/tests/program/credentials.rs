@@ -10,7 +10,7 @@ fn array(room: &Room) -> Array {
 }
 
 fn assert_discreet(process: &Process) {
-    for secret in ["our-secret", "their-secret", "wrong-secret"] {
+    for secret in ["our-secret", "their-secret", "wrong-secret", "new-secret"] {
         assert!(!process.said.contains(secret), "{}", process.said);
     }
 }
@@ -62,6 +62,29 @@ fn the_environment_may_hold_the_credentials_and_half_of_them_is_refused() {
     run.stop();
     assert_discreet(&run);
     Process::start_with(&arguments, &[name]).fails(&["both SMPATH_CHAP_NAME and SMPATH_CHAP_SECRET"]);
+}
+
+#[test]
+fn a_secret_that_changes_on_both_sides_is_read_again_after_the_first_refusal() {
+    let room = Room::new();
+    let mut array = array(&room);
+    let portal = array.portal(0);
+    let chap = room.file("chap.toml", OURS);
+    let mut run = room.serve(&["--chap-file", &chap, &array.url(0)]);
+    array.process.stop();
+    let renewed = OURS.replace("our-secret", "new-secret");
+    let theirs = room.file("array.toml", &renewed);
+    let mut again =
+        Process::start(&["array", "--portals", &portal, "--lu", "size=1M", "--chap-file", &theirs]);
+    again.line("iscsi://");
+    run.line("login failed");
+    room.file("chap.toml", &renewed);
+    run.line("CHAP credentials changed");
+    run.line(" joined");
+    run.stop();
+    again.stop();
+    assert_discreet(&run);
+    assert_discreet(&again);
 }
 
 #[test]

@@ -8,5 +8,6 @@ mod common;
 mod credentials;
 mod endings;
 mod garbage;
+mod operators;
 mod service;
 mod settings;

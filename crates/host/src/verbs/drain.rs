@@ -1,0 +1,230 @@
+//! Taking paths out so that they may be unplugged: first it is seen that the others work, then the paths take nothing
+//! new, and when nothing is in flight on them the operator is told.
+
+use std::collections::BTreeMap;
+
+use clock::{Duration, Instant};
+use multipath::PathId;
+use scsi_multipath::{Event, Failure, Hold};
+
+use super::{Outcome, Ticket, VerbError};
+use crate::agenda::Source;
+use crate::event::{NoticeKind, Severity};
+use crate::host::Host;
+use crate::log::{Subject, What};
+
+/// A path that has not read a block by then does not work: no device takes so long for one that is healthy.
+const CHECK_LIMIT: Duration = Duration::from_secs(5);
+
+/// The drains that go on.
+pub(crate) type Drains = Vec<Drain>;
+
+/// One drain.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    ticket: Ticket,
+    paths: Vec<PathId>,
+    since: Instant,
+    timeout: Duration,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Blocks are read on the paths that are left, until then.
+    Checking { until: Instant, checks: BTreeMap<PathId, Option<Result<(), Failure>>> },
+    /// What is in flight comes back.
+    Waiting,
+}
+
+impl Drain {
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.stage {
+            Stage::Checking { until, .. } => until,
+            Stage::Waiting => self.since + self.timeout,
+        }
+    }
+}
+
+impl Host {
+    pub(super) fn drain(&mut self, ticket: Ticket, name: &str, force: bool, timeout: Duration) {
+        let paths = match self.paths_named(name) {
+            Ok(paths) => paths,
+            Err(error) => return self.answer(ticket, Err(error.into())),
+        };
+        if paths.is_empty() {
+            let text = format!("{name}: no path leads through it: it may be unplugged");
+            return self.answer(ticket, Ok(text));
+        }
+        if let Err(error) = self.all_have_heads(&self.disks_of(&paths)) {
+            return self.answer(ticket, Err(error));
+        }
+        let is_out = paths.iter().all(|path| self.hold_of(*path).is_some());
+        let mut drain = Drain { ticket, paths, since: self.now, timeout, stage: Stage::Waiting };
+        if force || is_out {
+            return self.stop_and_wait(drain);
+        }
+        if let Err(error) = self.leaves_a_path(&drain.paths) {
+            return self.drain_refused(&drain, error);
+        }
+        let others: Vec<(u32, PathId)> = self
+            .disks_of(&drain.paths)
+            .into_iter()
+            .flat_map(|disk| self.usable_paths(disk).into_iter().map(move |path| (disk, path)))
+            .filter(|(_, path)| !drain.paths.contains(path))
+            .collect();
+        let checks: BTreeMap<_, _> = others.iter().map(|(_, path)| (*path, None)).collect();
+        if checks.is_empty() {
+            return self.stop_and_wait(drain);
+        }
+        drain.stage = Stage::Checking { until: self.now + CHECK_LIMIT.min(timeout), checks };
+        self.drains.push(drain);
+        for (disk, path) in others {
+            self.tell_disk(disk, Event::Check { path });
+        }
+        self.arm_drains();
+    }
+
+    /// A path that is left was read from.
+    pub(crate) fn checked(&mut self, path: PathId, outcome: Result<(), Failure>) {
+        for drain in &mut self.drains {
+            if let Stage::Checking { checks, .. } = &mut drain.stage
+                && let Some(check) = checks.get_mut(&path)
+            {
+                *check = Some(outcome);
+            }
+        }
+        let is_done = |drain: &mut Drain| match &drain.stage {
+            Stage::Checking { checks, .. } => checks.values().all(Option::is_some),
+            Stage::Waiting => false,
+        };
+        for drain in self.drains.extract_if(.., is_done).collect::<Vec<_>>() {
+            self.judge(drain);
+        }
+    }
+
+    /// Goes on if every disk has another path that works.
+    fn judge(&mut self, drain: Drain) {
+        let Stage::Checking { checks, .. } = &drain.stage else { return };
+        for disk in self.disks_of(&drain.paths) {
+            let of_disk = |path: &PathId| self.paths.get(path).is_some_and(|path| path.disk == disk);
+            let mut others = checks.iter().filter(|(path, _)| of_disk(path)).peekable();
+            if others.peek().is_none() || others.clone().any(|(_, check)| *check == Some(Ok(()))) {
+                continue;
+            }
+            let failure = |check: &Option<Result<(), Failure>>| match check {
+                Some(Err(failure)) => failure.to_string(),
+                _ => String::from("no answer in time"),
+            };
+            let failures: Vec<String> =
+                others.map(|(path, check)| format!("{path}: {}", failure(check))).collect();
+            let error =
+                VerbError::NothingElseWorks { disk: self.disk_name(disk), failures: failures.join(", ") };
+            return self.drain_refused(&drain, error);
+        }
+        self.stop_and_wait(drain);
+    }
+
+    fn drain_refused(&mut self, drain: &Drain, error: VerbError) {
+        for path in drain.paths.clone() {
+            let Some(disk) = self.paths.get(&path).map(|path| path.disk) else { continue };
+            let text = format!(
+                "{}: path {} not drained, by operator: {error}",
+                self.disk_name(disk),
+                self.path_name(path)
+            );
+            let (subject, what) = (Subject::Path(disk, path), What::Operator("drain-refused"));
+            self.tell(Severity::Warning, NoticeKind::Other, subject, what, text);
+        }
+        self.answer(drain.ticket, Err(error));
+    }
+
+    fn stop_and_wait(&mut self, mut drain: Drain) {
+        let free: Vec<PathId> =
+            drain.paths.iter().filter(|path| self.hold_of(**path).is_none()).copied().collect();
+        if let Err(error) = self.hold_all(&free, Hold::Drained) {
+            return self.drain_refused(&drain, error);
+        }
+        drain.stage = Stage::Waiting;
+        self.drains.push(drain);
+        self.arm_drains();
+    }
+
+    /// Every machine has said what it had to say: whoever waited for the last command of its paths is told. True if
+    /// somebody was.
+    pub(crate) fn has_drained(&mut self) -> bool {
+        if self.drains.is_empty() {
+            return false;
+        }
+        let before = self.drains.len();
+        self.end_drains();
+        self.drains.len() < before
+    }
+
+    fn end_drains(&mut self) {
+        let paths = &self.paths;
+        let is_empty = |path: &PathId| paths.get(path).is_none_or(|path| path.in_flight.is_empty());
+        let is_done =
+            |drain: &mut Drain| matches!(drain.stage, Stage::Waiting) && drain.paths.iter().all(is_empty);
+        for drain in self.drains.extract_if(.., is_done).collect::<Vec<_>>() {
+            let after = self.now.since(drain.since);
+            for path in &drain.paths {
+                let Some(disk) = self.paths.get(path).map(|path| path.disk) else { continue };
+                let text = format!(
+                    "{}: path {} drained after {after:?}: it may be unplugged",
+                    self.disk_name(disk),
+                    self.path_name(*path)
+                );
+                let (subject, what) = (Subject::Path(disk, *path), What::Drained { after });
+                self.tell(Severity::Info, NoticeKind::Other, subject, what, text);
+            }
+            let text = format!("{}: drained after {after:?}, may be unplugged", self.names_of(&drain.paths));
+            self.answer(drain.ticket, Ok(text));
+        }
+    }
+
+    fn arm_drains(&mut self) {
+        let deadline = self.drains.iter().map(Drain::deadline).min();
+        self.timers.arm(Source::Operators, deadline);
+    }
+
+    /// The time of a drain is over.
+    pub(crate) fn expire_drains(&mut self) {
+        let now = self.now;
+        for drain in self.drains.extract_if(.., |drain| drain.deadline() <= now).collect::<Vec<_>>() {
+            match drain.stage {
+                Stage::Checking { .. } => self.judge(drain),
+                Stage::Waiting => {
+                    let path = |path: &PathId| self.paths.get(path).map_or(0, |path| path.in_flight.len());
+                    let in_flight = drain.paths.iter().map(path).sum();
+                    let error = VerbError::StillInFlight { in_flight, after: drain.timeout };
+                    self.drain_failed(&drain, error);
+                }
+            }
+        }
+        self.arm_drains();
+    }
+
+    /// The program ends: nobody can be told any more.
+    pub(crate) fn give_up_drains(&mut self) {
+        for drain in std::mem::take(&mut self.drains) {
+            self.answer(drain.ticket, Err(VerbError::Ending));
+        }
+    }
+
+    fn drain_failed(&mut self, drain: &Drain, error: VerbError) {
+        let text = format!("{}: not drained: {error}", self.names_of(&drain.paths));
+        let what = What::Operator("drain-unfinished");
+        self.tell(Severity::Warning, NoticeKind::Other, Subject::Nobody, what, text);
+        self.answer(drain.ticket, Err(error));
+    }
+
+    /// Paths were given back: nobody waits for them any more.
+    pub(super) fn end_drains_of(&mut self, paths: &[PathId]) {
+        let is_about = |drain: &mut Drain| drain.paths.iter().any(|path| paths.contains(path));
+        for drain in self.drains.extract_if(.., is_about).collect::<Vec<_>>() {
+            let outcome: Outcome = Err(VerbError::Reinstated);
+            self.answer(drain.ticket, outcome);
+        }
+    }
+}

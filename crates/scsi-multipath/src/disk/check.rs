@@ -1,0 +1,61 @@
+//! Whether a path works: one block is read on it, as a request would be.
+
+use block::Buffer;
+use clock::Instant;
+use multipath::PathId;
+use scsi::cdb::{Cdb, Form, MediumAccess};
+use scsi::{Blocks, Ending, Lba, TaskAttribute, Transfer};
+
+use super::work::Flight;
+use super::{Action, Disk};
+use crate::command::{Command, Context, Kind};
+use crate::disposition::{CommandClass, Failure, Fate, disposition};
+use crate::unit::Addressing;
+
+/// Attempts at a block that is answered with unit attentions, of which there may be some on a path that was idle.
+const ATTEMPTS_MAX: u8 = 8;
+
+impl Disk {
+    pub(super) fn check(&mut self, path: PathId) {
+        self.read_a_block(path, 1);
+    }
+
+    fn read_a_block(&mut self, path: PathId, attempt: u8) {
+        let features = self.features.filter(|_| self.paths.iter().any(|known| known.id == path));
+        let Some(features) = features else { return self.checked(path, Err(Failure::Transport)) };
+        let form = match features.addressing {
+            Addressing::Sixteen => Form::Sixteen,
+            Addressing::Ten => Form::Ten,
+        };
+        let command = Command {
+            id: self.take_id(path),
+            cdb: Cdb::Read(MediumAccess::new(form, Lba(0), Blocks(1))).emit(),
+            attribute: TaskAttribute::Simple,
+            transfer: Transfer::FromDevice { offset: 0, length: features.block_size },
+            buffer: Buffer::zeroed(features.block_size as usize),
+            context: Context(Kind::Disk { path, flight: Flight::Check { attempt } }),
+        };
+        self.probes_out += 1;
+        self.actions.push_back(Action::Start { path, command });
+    }
+
+    pub(super) fn check_ended(&mut self, now: Instant, path: PathId, attempt: u8, ending: &Ending) {
+        self.probes_out -= 1;
+        let disposition = disposition(CommandClass::Read, ending);
+        self.affect(now, path, &disposition, ending);
+        match disposition.fate {
+            Fate::Complete => self.checked(path, Ok(())),
+            Fate::Retry(retry) if retry.pause.is_zero() && attempt < ATTEMPTS_MAX => {
+                self.read_a_block(path, attempt + 1);
+            }
+            Fate::Fail(failure) | Fate::Failover(failure) | Fate::Ambiguous(failure) => {
+                self.checked(path, Err(failure));
+            }
+            Fate::Retry(retry) => self.checked(path, Err(retry.failure)),
+        }
+    }
+
+    fn checked(&mut self, path: PathId, outcome: Result<(), Failure>) {
+        self.actions.push_back(Action::Checked { path, outcome });
+    }
+}
