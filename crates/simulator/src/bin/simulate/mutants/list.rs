@@ -130,7 +130,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "a path that comes wakes no request that waits",
         HEAD,
-        "        self.notice_availability(now);\n        self.start_parked();\n",
+        "        self.notice_availability(now);\n        self.start_parked(now);\n",
         "        self.notice_availability(now);\n",
     ),
     mutant(
