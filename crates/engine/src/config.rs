@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use host::config::{ChapConfig, Digests, DiskConfig, EarlyData, Filter, Layer, PortalConfig};
+pub use multipath::{Hedging, SlowPaths};
 pub use scsi_multipath::{FencePolicy, Sharing};
 
 /// One shard: the disks behind some portals, and where they are served.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use clock::Duration;
-use multipath::{NoPath, Policy};
+use multipath::{Hedging, NoPath, Policy, SlowPaths};
 use scsi::Lun;
 use scsi_multipath::{FencePolicy, Sharing};
 
@@ -105,6 +105,8 @@ pub struct DiskConfig {
     /// How long a disk without any path stays.
     pub delayed_removal: Duration,
     pub layer: Layer,
+    pub slow_paths: SlowPaths,
+    pub hedging: Hedging,
     pub sharing: Sharing,
     pub fence: FencePolicy,
 }

@@ -204,6 +204,8 @@ impl Host {
             policy: config.policy,
             no_path: config.no_path,
             delayed_removal: config.delayed_removal,
+            slow_paths: config.slow_paths,
+            hedging: config.hedging,
             ..scsi_multipath::Options::default().head
         };
         let disk = Disk::new(

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clock::Duration;
-use multipath::{NoPath, Policy};
+use multipath::{Hedging, NoPath, Policy};
 
 use scsi_multipath::{FENCE_WAIT, FencePolicy, Sharing};
 
@@ -85,6 +85,7 @@ pub struct Plan {
     pub(crate) fence: FencePolicy,
     pub(crate) defects: Defects,
     pub(crate) policy: Policy,
+    pub(crate) hedging: Hedging,
     pub(crate) no_path: NoPath,
     pub(crate) delayed_removal: Duration,
     pub(crate) digests: bool,
@@ -147,6 +148,8 @@ pub(crate) struct Mix {
     pub(crate) trim: u64,
 }
 
+/// What makes the draws that came later differ from those that were always there.
+const LATER_DRAWS: u64 = 0x6c61_7465_7220_6f6e;
 /// Runs that have writes that are stuck, of those that need fences.
 const LATE_PERCENT: u64 = 60;
 /// Writes that are stuck and lose their nexus.
@@ -188,6 +191,13 @@ impl Plan {
             }
         }
         let policy = random.pick(&[Policy::Numa, Policy::RoundRobin, Policy::QueueDepth]);
+        // Drawn apart, so that whatever else a seed draws stays what it was before these were there.
+        let mut later = Random::new(seed ^ LATER_DRAWS);
+        let policy = if later.percent(25) { Policy::Latency } else { policy };
+        let hedging = match later.percent(40) {
+            true => Hedging::On { percent: later.pick(&[2, 2, 10, 50]) },
+            false => Hedging::Off,
+        };
         let no_path = match random.below(4) {
             0 => NoPath::Fail,
             1 => NoPath::QueueFor(Duration::from_millis(random.spread(100, 20_000))),
@@ -212,6 +222,7 @@ impl Plan {
             fence: fence.unwrap_or(drawn_fence),
             defects,
             policy,
+            hedging,
             no_path,
             delayed_removal: Duration::from_secs(random.pick(&[0, 0, 60])),
             digests: random.percent(50),
@@ -396,8 +407,8 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "{}, no path: {:?}, removal after {:?}, ",
-            self.policy, self.no_path, self.delayed_removal
+            "{}, hedging {:?}, no path: {:?}, removal after {:?}, ",
+            self.policy, self.hedging, self.no_path, self.delayed_removal
         )?;
         let fence = match self.fence {
             FencePolicy::Bounded { wait } => format!("bounded by {wait:?}"),

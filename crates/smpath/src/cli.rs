@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use engine::config::{Digests, EarlyData, ExportAddress, FencePolicy, Sharing};
+use engine::config::{Digests, EarlyData, ExportAddress, FencePolicy, Hedging, Sharing, SlowPaths};
 use engine::{NoPath, Policy};
 
 use crate::state::{self, State};
@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Events(Events),
     /// Say which path of a disk the next read takes and why the others do not, and what waits for what
     Explain(Explain),
-    /// Set the iopolicy of a disk, or of all: numa, round-robin or queue-depth
+    /// Set the iopolicy of a disk, or of all: numa, round-robin, queue-depth or latency
     Policy(SetPolicy),
     /// Set what happens to requests of a disk, or of all, while there is no path: fail, queue, or a time such as 60s
     NoPath(SetNoPath),
@@ -73,7 +73,7 @@ pub(crate) struct Demo {
     /// Serve the disk on this unix socket instead of one in a new folder
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Which path takes a request: numa, round-robin or queue-depth
+    /// Which path takes a request: numa, round-robin, queue-depth or latency
     #[arg(long, default_value_t = Policy::QueueDepth)]
     pub policy: Policy,
 }
@@ -99,9 +99,17 @@ pub(crate) struct Run {
     /// Use only these logical units (naa.…, eui.…, t10.… as `smpath list` prints them)
     #[arg(long = "wwid", value_name = "ID", value_delimiter = ',')]
     pub identities: Vec<String>,
-    /// Which path takes a request: numa, round-robin or queue-depth
+    /// Which path takes a request: numa, round-robin, queue-depth or latency
     #[arg(long)]
     pub policy: Option<Policy>,
+    /// What is done about a path that is far slower than the others: demote (it is used only if there is no other, the
+    /// default) or ignore
+    #[arg(long, value_name = "demote|ignore", value_parser = units::slow_paths)]
+    pub slow_paths: Option<SlowPaths>,
+    /// Send reads that take longer than nearly all on a second path as well: off (the default), or at most so many of a
+    /// hundred reads, such as 2%
+    #[arg(long, value_name = "off|PERCENT", value_parser = units::hedging)]
+    pub hedge_reads: Option<Hedging>,
     /// What happens to requests while there is no path: fail, queue, or queue for a time such as 60s
     #[arg(long, value_parser = units::no_path)]
     pub no_path: Option<NoPath>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::NoPath;
-use engine::config::{Digests, EarlyData, FencePolicy, Sharing};
+use engine::config::{Digests, EarlyData, FencePolicy, Hedging, Sharing, SlowPaths};
 
 /// One `--lu` of the embedded array.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +118,32 @@ pub(crate) fn sharing(text: &str) -> Result<Sharing, String> {
         _ => Err(format!("'{text}' is not exclusive or shared")),
     }
 }
+
+/// `demote` or `ignore`.
+pub(crate) fn slow_paths(text: &str) -> Result<SlowPaths, String> {
+    match text {
+        "demote" => Ok(SlowPaths::Demote),
+        "ignore" => Ok(SlowPaths::Ignore),
+        _ => Err(format!("'{text}' is not demote or ignore")),
+    }
+}
+
+/// `off`, or `2%`.
+pub(crate) fn hedging(text: &str) -> Result<Hedging, String> {
+    if text == "off" {
+        return Ok(Hedging::Off);
+    }
+    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    match percent.filter(|percent| (1..=HEDGE_PERCENT_MAX).contains(percent)) {
+        Some(percent) => Ok(Hedging::On { percent }),
+        None => {
+            Err(format!("'{text}' is not off or a percentage from 1% to {HEDGE_PERCENT_MAX}%, such as 2%"))
+        }
+    }
+}
+
+/// With more, most reads would be sent twice as soon as a path gets slower.
+const HEDGE_PERCENT_MAX: u8 = 50;
 
 /// `on` or `off`.
 pub(crate) fn early_data(text: &str) -> Result<EarlyData, String> {

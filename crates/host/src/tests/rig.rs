@@ -168,6 +168,8 @@ pub(super) fn options(ports: usize) -> Options {
             no_path: NoPath::Queue,
             delayed_removal: Duration::from_secs(60),
             layer: Layer::Multipath,
+            slow_paths: multipath::SlowPaths::Demote,
+            hedging: multipath::Hedging::Off,
             sharing: scsi_multipath::Sharing::default(),
             fence: scsi_multipath::FencePolicy::default(),
         },

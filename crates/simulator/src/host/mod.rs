@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ::host::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, PortalConfig};
 use ::host::state::State;
 use ::host::{Action, Event, NexusIndex, Options};
-use multipath::{PathId, PathState};
+use multipath::{PathId, PathState, SlowPaths};
 use scsi::CommandId;
 use scsi_multipath::Disk;
 
@@ -213,6 +213,8 @@ fn options(plan: &Plan, stored: State) -> Options {
             no_path: plan.no_path,
             delayed_removal: plan.delayed_removal,
             layer: Layer::Multipath,
+            slow_paths: SlowPaths::Demote,
+            hedging: plan.hedging,
             sharing: plan.sharing,
             fence: plan.fence,
         },
