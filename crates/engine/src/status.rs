@@ -133,7 +133,30 @@ pub struct DiskStatus {
     /// Fences that ended without one, by the timer or by an operator, ever.
     #[serde(default)]
     pub fences_waived: u64,
+    /// What the last failovers came to, the oldest first.
+    #[serde(default)]
+    pub failovers: Vec<FailoverStatus>,
     pub paths: Vec<PathStatus>,
+}
+
+/// What the loss of a path came to. Times count from when it was noticed.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct FailoverStatus {
+    /// When it was noticed, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// It need not be a path of the disk any more.
+    pub path: u32,
+    /// By what it was noticed: one of the causes in SPECIFICATION.md.
+    pub cause: String,
+    pub touched: usize,
+    pub resent: usize,
+    pub failed: usize,
+    pub unfinished: usize,
+    pub first_completion_us: Option<u64>,
+    /// From when a touched request was sent on the lost path to its end.
+    pub longest_wait_us: u64,
+    /// `none`, `open`, `proved`, `waived`.
+    pub fence: String,
 }
 
 /// A lost path whose writes may still be executed.

@@ -9,8 +9,8 @@ pub(crate) enum Source {
     Disk(u32),
     /// The pace at which access states are asked for.
     Access,
-    /// What operators wait for.
-    Operators,
+    /// What the host itself waits for: drains, failovers.
+    Own,
 }
 
 /// A queue in which every source stands at most once. Both kinds are numbered from zero without gaps, so that a bit
@@ -21,7 +21,7 @@ pub(crate) struct Agenda {
     nexuses: Vec<bool>,
     disks: Vec<bool>,
     access: bool,
-    operators: bool,
+    own: bool,
 }
 
 impl Agenda {
@@ -43,7 +43,7 @@ impl Agenda {
             Source::Nexus(index) => (&mut self.nexuses, index as usize),
             Source::Disk(index) => (&mut self.disks, index as usize),
             Source::Access => return &mut self.access,
-            Source::Operators => return &mut self.operators,
+            Source::Own => return &mut self.own,
         };
         if index >= table.len() {
             table.resize(index + 1, false);

@@ -286,8 +286,12 @@ impl Host {
             }
             any = true;
             // Disks learn of a loss before commands come back, so that none of those is sent here again.
-            if actions.iter().any(|action| matches!(action, initiator::Action::Disconnect(_))) {
-                self.lose_paths(index);
+            let end = actions.iter().find_map(|action| match action {
+                initiator::Action::Disconnect(reason) => Some(cause_of(reason)),
+                _ => None,
+            });
+            if let Some(cause) = end {
+                self.lose_paths(index, cause);
             }
             for action in actions.drain(..) {
                 self.take_session_action(index, action);
@@ -492,7 +496,7 @@ impl Host {
         nexus.was_not_logged_out = true;
         self.memory.drop_held(index);
         self.trace(|| Trace::Lost { nexus: NexusIndex(index), was_up });
-        self.lose_paths(index);
+        self.lose_paths(index, cause);
         // Before another connection can take its place.
         self.disconnect(index, Parting::Reset);
         self.give_back(index, link);
@@ -523,10 +527,10 @@ impl Host {
         self.tasks_lost(index, link.tasks);
     }
 
-    fn lose_paths(&mut self, index: u32) {
+    fn lose_paths(&mut self, index: u32, cause: Cause) {
         let paths: Vec<PathId> = self.nexuses[index as usize].paths.values().copied().collect();
         for path in paths {
-            self.path_lost(path);
+            self.path_lost(path, cause);
         }
     }
 

@@ -14,8 +14,9 @@ use crate::agenda::Source;
 use crate::config::{DiskConfig, Layer};
 use crate::device::Device;
 use crate::event::{Action, DiskIndex, NoticeKind, Severity, Trace};
+use crate::failover::FailoverReport;
 use crate::host::{Host, Life};
-use crate::log::{Subject, What};
+use crate::log::{Cause, Subject, What};
 use crate::survey::SURVEY_CONTRADICTED;
 
 /// Latencies are kept from 1 µs to 1 minute with two digits: about 13 KiB a path.
@@ -32,6 +33,8 @@ pub(crate) struct Entry {
     pub(crate) fences_waived: u64,
     pub(crate) no_path: NoPath,
     pub(crate) delayed_removal: Duration,
+    /// The last ones, the oldest first.
+    pub(crate) failovers: VecDeque<FailoverReport>,
 }
 
 impl Entry {
@@ -44,6 +47,7 @@ impl Entry {
             fences_waived: 0,
             no_path: config.no_path,
             delayed_removal: config.delayed_removal,
+            failovers: VecDeque::new(),
         }
     }
 }
@@ -248,11 +252,12 @@ impl Host {
     }
 
     /// The nexus is lost; the path stays known, so that it is seen that it is down.
-    pub(crate) fn path_lost(&mut self, path: PathId) {
+    pub(crate) fn path_lost(&mut self, path: PathId, cause: Cause) {
         let Some(found) = self.paths.get_mut(&path) else { return };
         if found.standing == Standing::Member {
             found.standing = Standing::Lost;
             let disk = found.disk;
+            self.failover_begins(disk, path, cause);
             self.tell_disk(disk, Event::PathLost { path });
         }
     }
@@ -270,11 +275,14 @@ impl Host {
     pub(crate) fn command_ended(&mut self, command: Command, ending: Ending) {
         let Issuer::Disk(path) = command.context.issuer() else { return };
         let Some(found) = self.paths.get_mut(&path) else { return };
-        found.end(self.now, command.id, &ending);
+        let started = found.end(self.now, command.id, &ending);
         self.answered += 1;
         let disk = found.disk;
         if found.is_idle() {
             self.leaving.push(path);
+        }
+        if !self.failovers.is_empty() {
+            self.failover_returned(path, &command, started);
         }
         self.trace(|| Trace::Ended { path, id: command.id, cdb: command.cdb, ending: ending.clone() });
         self.tell_disk(disk, Event::Ended(command, ending));
@@ -299,6 +307,9 @@ impl Host {
             match action {
                 scsi_multipath::Action::Start { path, command } => self.start(disk, path, command),
                 scsi_multipath::Action::Finish(request, completion) => {
+                    if !self.failovers.is_empty() {
+                        self.failover_finished(disk, &request, &completion);
+                    }
                     return Some(Action::Complete(request, completion));
                 }
                 scsi_multipath::Action::Fence { path } => self.fence(path),
@@ -336,6 +347,9 @@ impl Host {
     }
 
     fn start(&mut self, disk: u32, path: PathId, command: Command) {
+        if !self.failovers.is_empty() {
+            self.failover_started(disk, &command);
+        }
         self.trace(|| Trace::Started { path, id: command.id, cdb: command.cdb });
         match self.paths.get_mut(&path) {
             Some(found) => {
@@ -367,6 +381,7 @@ impl Host {
 
     fn report(&mut self, disk: u32, report: Report) {
         self.log_report(disk, &report);
+        self.failover_heard(disk, &report);
         if let Some(entry) = self.disks.entry_mut(disk) {
             match report {
                 Report::FenceProved { .. } => entry.fences_proved += 1,
@@ -480,6 +495,7 @@ impl Host {
         let name = self.disk_name(disk);
         self.drop_claims(disk, &name);
         self.drop_latecomers(disk);
+        self.end_failovers_of(disk);
         let text = format!("{name}: removed");
         self.tell(Severity::Info, NoticeKind::Other, Subject::Disk(disk), What::DiskRemoved, text);
         self.disks.registry.remove(HeadIndex(disk));
@@ -618,10 +634,11 @@ impl Path {
         self.standing == Standing::Removed && self.claim == Claim::None && self.in_flight.is_empty()
     }
 
-    fn end(&mut self, now: Instant, command: CommandId, ending: &Ending) {
+    /// When it was started.
+    fn end(&mut self, now: Instant, command: CommandId, ending: &Ending) -> Option<Instant> {
         // Endings come nearly in the order of the starts, so the search is short.
-        let Some(place) = self.in_flight.iter().position(|(id, _)| *id == command) else { return };
-        let Some((_, started)) = self.in_flight.remove(place) else { return };
+        let place = self.in_flight.iter().position(|(id, _)| *id == command)?;
+        let (_, started) = self.in_flight.remove(place)?;
         if matches!(ending, Ending::Reply(_)) {
             self.completed += 1;
             let latency = self.latency.get_or_insert_with(|| {
@@ -631,5 +648,6 @@ impl Path {
         } else {
             self.failed += 1;
         }
+        Some(started)
     }
 }

@@ -12,11 +12,12 @@ use crate::agenda::{Agenda, Source};
 use crate::config::Options;
 use crate::disks::{Disks, Path};
 use crate::event::{Action, DiskIndex, Event, NexusIndex, Trace};
+use crate::failover::Failover;
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::nexus::Nexus;
 use crate::timers::Timers;
-use crate::verbs::{Drains, Place};
+use crate::verbs::{Drain, Drains, Place};
 
 /// See the crate's documentation.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ pub struct Host {
     /// What operators keep out.
     pub(crate) holds: BTreeMap<Place, Hold>,
     pub(crate) drains: Drains,
+    pub(crate) failovers: Vec<Failover>,
     /// Commands of disks that came back, ever.
     pub(crate) answered: u64,
     /// A disk went while something was still owed to it.
@@ -87,6 +89,7 @@ impl Host {
             log: Log::default(),
             holds: BTreeMap::new(),
             drains: Drains::new(),
+            failovers: Vec::new(),
             answered: 0,
             left_open: false,
             is_traced: false,
@@ -117,7 +120,11 @@ impl Host {
                         Source::Nexus(index) => self.expire_nexus(index),
                         Source::Disk(disk) => self.tell_disk(disk, scsi_multipath::Event::Timeout),
                         Source::Access => self.touched.add(Source::Access),
-                        Source::Operators => self.expire_drains(),
+                        Source::Own => {
+                            self.expire_drains();
+                            self.expire_failovers();
+                            self.arm_own();
+                        }
                     }
                 }
             }
@@ -141,17 +148,17 @@ impl Host {
                     Source::Nexus(index) => self.drain_nexus(index),
                     Source::Disk(disk) => self.draining = Some(disk),
                     Source::Access => self.drain_access(),
-                    Source::Operators => {}
+                    Source::Own => {}
                 }
                 self.dirty.add(source);
-            } else if self.has_drained() {
+            } else if self.has_drained() || self.has_failed_over() {
                 // Somebody is told.
             } else if let Some(source) = self.dirty.next() {
                 match source {
                     Source::Nexus(index) if self.nexuses[index as usize].is_open() => {
                         return Some(Action::Flush { nexus: NexusIndex(index) });
                     }
-                    Source::Nexus(_) | Source::Operators => {}
+                    Source::Nexus(_) | Source::Own => {}
                     Source::Disk(disk) => self.arm_disk(disk),
                     Source::Access => self.timers.arm(Source::Access, self.access.poll_timeout()),
                 }
@@ -178,6 +185,12 @@ impl Host {
     /// command.
     pub const fn set_trace(&mut self, is_traced: bool) {
         self.is_traced = is_traced;
+    }
+
+    pub(crate) fn arm_own(&mut self) {
+        let drains = self.drains.iter().map(Drain::deadline);
+        let deadline = drains.chain(self.failovers.iter().map(Failover::deadline)).min();
+        self.timers.arm(Source::Own, deadline);
     }
 
     fn shut_down(&mut self) {

@@ -15,6 +15,7 @@ mod device;
 mod disks;
 mod event;
 pub mod explain;
+pub mod failover;
 mod fence;
 mod host;
 pub mod log;

@@ -10,6 +10,7 @@ use scsi_multipath::{Disk, Hold, Name};
 
 use crate::disks::Entry;
 use crate::event::{DiskIndex, NexusIndex};
+use crate::failover::FailoverReport;
 use crate::host::Host;
 use crate::nexus::{Nexus, Purpose};
 
@@ -27,6 +28,8 @@ pub struct DiskView<'a> {
     pub fences_proved: u64,
     /// Fences that ended without one, by the timer or by an operator, ever.
     pub fences_waived: u64,
+    /// What the last failovers came to, the oldest first.
+    pub failovers: Vec<FailoverReport>,
     /// None without the multipath layer.
     pub disk: Option<&'a Disk>,
 }
@@ -143,6 +146,7 @@ fn view_of_disk<'a>(index: HeadIndex, identity: &'a Name, entry: &'a Entry) -> D
         geometry: entry.geometry,
         fences_proved: entry.fences_proved,
         fences_waived: entry.fences_waived,
+        failovers: entry.failovers.iter().cloned().collect(),
         disk: entry.device.disk(),
     }
 }

@@ -41,6 +41,17 @@ impl Context {
         }
     }
 
+    /// The request of an export that it is a part of, and how often that part was sent so far.
+    #[must_use]
+    pub fn request(&self) -> Option<(Tag, u32)> {
+        match &self.0 {
+            Kind::Disk { flight: Flight::Work { work, ticket }, .. } => {
+                Some((work.tag()?, ticket.attempts()))
+            }
+            _ => None,
+        }
+    }
+
     /// Whose command this is.
     #[must_use]
     pub const fn issuer(&self) -> Issuer {

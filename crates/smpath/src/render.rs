@@ -81,7 +81,36 @@ pub(crate) fn disk(disk: &DiskStatus) -> String {
         disk.held_writes,
         path_table(std::iter::once(disk)),
     );
-    if disk.fences.is_empty() { text } else { text + "\nopen fences:\n" + &fences(disk) }
+    let text = if disk.fences.is_empty() { text } else { text + "\nopen fences:\n" + &fences(disk) };
+    if disk.failovers.is_empty() { text } else { text + "\nlast failovers:\n" + &failovers(disk) }
+}
+
+fn failovers(disk: &DiskStatus) -> String {
+    let mut table = table(&[
+        "NOTICED",
+        "PATH",
+        "BY",
+        "TOUCHED",
+        "RE-SENT",
+        "FAILED",
+        "FIRST-DONE",
+        "LONGEST-WAIT",
+        "FENCE",
+    ]);
+    for failover in &disk.failovers {
+        table.add_row([
+            events::utc(failover.unix_ms),
+            format!("P{}", failover.path),
+            failover.cause.clone(),
+            failover.touched.to_string(),
+            failover.resent.to_string(),
+            (failover.failed + failover.unfinished).to_string(),
+            failover.first_completion_us.map_or_else(|| String::from("-"), micros),
+            micros(failover.longest_wait_us),
+            failover.fence.clone(),
+        ]);
+    }
+    lines(&table)
 }
 
 /// One line for each fence that is open.
@@ -210,7 +239,7 @@ fn micros(micros: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engine::status::FenceStatus;
+    use engine::status::{FailoverStatus, FenceStatus};
 
     use super::*;
 
@@ -231,6 +260,7 @@ mod tests {
             held_writes: 0,
             fences_proved: 5,
             fences_waived: 1,
+            failovers: Vec::new(),
             paths: Vec::new(),
         }
     }
@@ -289,10 +319,31 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_shows_what_its_last_failovers_came_to() {
+        let failover = FailoverStatus {
+            unix_ms: 0,
+            path: 3,
+            cause: String::from("nop-timeout"),
+            touched: 4,
+            resent: 4,
+            failed: 0,
+            unfinished: 1,
+            first_completion_us: Some(870),
+            longest_wait_us: 4_100_000,
+            fence: String::from("proved"),
+        };
+        let shown = disk(&DiskStatus { failovers: vec![failover], ..status() });
+        let row: Vec<&str> = shown.lines().last().unwrap().split_whitespace().collect();
+        let expected =
+            ["1970-01-01T00:00:00.000Z", "P3", "nop-timeout", "4", "4", "1", "870us", "4100.0ms", "proved"];
+        assert_eq!(row, expected);
+    }
+
+    #[test]
     fn a_snapshot_of_a_process_that_knows_no_fences_can_be_read() {
         let mut json = serde_json::to_value(fenced()).unwrap();
         assert_eq!(json["fences"][0]["since_ms"], 75_040);
-        for key in ["fences", "held_writes", "fences_proved", "fences_waived"] {
+        for key in ["fences", "held_writes", "fences_proved", "fences_waived", "failovers"] {
             json.as_object_mut().unwrap().remove(key).unwrap();
         }
         let read: DiskStatus = serde_json::from_value(json).unwrap();

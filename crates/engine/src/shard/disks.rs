@@ -1,10 +1,11 @@
 //! What the host of a shard says of its disks, for exports and for people.
 
 use host::DiskView;
+use host::failover::FailoverReport;
 use scsi_multipath::{Disk, FenceView, Hold, PathView};
 
 use super::Shard;
-use crate::status::{DiskStatus, FenceStatus, LatencyStatus, PathStatus, PortalStatus};
+use crate::status::{DiskStatus, FailoverStatus, FenceStatus, LatencyStatus, PathStatus, PortalStatus};
 
 impl Shard {
     /// What a new NBD client can choose from: disk number and export, the first found first.
@@ -48,7 +49,23 @@ impl Shard {
             held_writes: view.disk.map_or(0, Disk::held),
             fences_proved: view.fences_proved,
             fences_waived: view.fences_waived,
+            failovers: view.failovers.iter().map(|report| self.failover_status(report)).collect(),
             paths: paths.filter_map(|path| self.path_status(&path)).collect(),
+        }
+    }
+
+    fn failover_status(&self, report: &FailoverReport) -> FailoverStatus {
+        FailoverStatus {
+            unix_ms: self.unix_ms(report.at),
+            path: report.path.0,
+            cause: report.by.code().to_owned(),
+            touched: report.touched,
+            resent: report.resent,
+            failed: report.failed,
+            unfinished: report.unfinished,
+            first_completion_us: report.first_completion.map(clock::Duration::as_micros),
+            longest_wait_us: report.longest_wait.as_micros(),
+            fence: report.fence.code().to_owned(),
         }
     }
 

@@ -65,7 +65,7 @@ impl Shard {
     }
 
     /// Wall clock, as it was set when the shard started.
-    fn unix_ms(&self, at: Instant) -> u64 {
+    pub(super) fn unix_ms(&self, at: Instant) -> u64 {
         self.started_unix_ms.saturating_add(at.since(Instant::START).as_millis())
     }
 }

@@ -8,6 +8,7 @@ use multipath::{Change, Lag, PathState};
 use scsi_multipath::{Contradiction, Reason, Report};
 
 use crate::event::Loss;
+use crate::failover::FailoverReport;
 
 /// What happened. Closed: whoever adds a kind gives it a code, and a row in SPECIFICATION.md.
 #[derive(Clone, Debug)]
@@ -67,6 +68,7 @@ pub enum What {
         sessions: usize,
         portals: usize,
     },
+    Failover(Box<FailoverReport>),
 }
 
 /// By what it was noticed that a session is over, or cannot be made.
@@ -162,6 +164,7 @@ pub const CODES: &[&str] = &[
     "drain-unfinished",
     "drained",
     "rescan",
+    "failover",
 ];
 
 impl What {
@@ -190,6 +193,7 @@ impl What {
             Self::Set { code, .. } | Self::Operator(code) => code,
             Self::Drained { .. } => "drained",
             Self::Rescan { .. } => "rescan",
+            Self::Failover(_) => "failover",
         }
     }
 
@@ -215,6 +219,7 @@ impl What {
             Self::Rescan { sessions, portals } => {
                 vec![("sessions", count(*sessions)), ("portals", count(*portals)), by_operator()]
             }
+            Self::Failover(report) => inputs_of_failover(report),
             Self::DiskRemoved
             | Self::DiskNotServed
             | Self::PathJoined
@@ -381,6 +386,24 @@ fn inputs_of_change(change: &Change) -> Vec<(&'static str, Input)> {
         Change::Refused { misuse, .. } => vec![("misuse", text(misuse))],
         _ => Vec::new(),
     }
+}
+
+/// Times in microseconds: a good failover takes less than one millisecond.
+fn inputs_of_failover(report: &FailoverReport) -> Vec<(&'static str, Input)> {
+    let micros = |time: Duration| Input::Number(time.as_micros());
+    let mut inputs = vec![
+        ("cause", word(report.by.code())),
+        ("touched", count(report.touched)),
+        ("resent", count(report.resent)),
+        ("failed", count(report.failed)),
+        ("unfinished", count(report.unfinished)),
+        ("longest-wait-us", micros(report.longest_wait)),
+    ];
+    inputs.extend(report.first_resent.map(|after| ("first-resent-us", micros(after))));
+    inputs.extend(report.first_completion.map(|after| ("first-completion-us", micros(after))));
+    inputs.push(("fence", word(report.fence.code())));
+    inputs.extend(report.fence.after().map(|after| ("fence-us", micros(after))));
+    inputs
 }
 
 /// Only what differs.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod explain;
+mod failovers;
 mod fences;
 mod memory;
 mod operators;

@@ -8,7 +8,6 @@ use multipath::PathId;
 use scsi_multipath::{Event, Failure, Hold};
 
 use super::{Outcome, Ticket, VerbError};
-use crate::agenda::Source;
 use crate::event::{NoticeKind, Severity};
 use crate::host::Host;
 use crate::log::{Subject, What};
@@ -82,7 +81,7 @@ impl Host {
         for (disk, path) in others {
             self.tell_disk(disk, Event::Check { path });
         }
-        self.arm_drains();
+        self.arm_own();
     }
 
     /// A path that is left was read from.
@@ -147,7 +146,7 @@ impl Host {
         }
         drain.stage = Stage::Waiting;
         self.drains.push(drain);
-        self.arm_drains();
+        self.arm_own();
     }
 
     /// Every machine has said what it had to say: whoever waited for the last command of its paths is told. True if
@@ -183,11 +182,6 @@ impl Host {
         }
     }
 
-    fn arm_drains(&mut self) {
-        let deadline = self.drains.iter().map(Drain::deadline).min();
-        self.timers.arm(Source::Operators, deadline);
-    }
-
     /// The time of a drain is over.
     pub(crate) fn expire_drains(&mut self) {
         let now = self.now;
@@ -202,7 +196,7 @@ impl Host {
                 }
             }
         }
-        self.arm_drains();
+        self.arm_own();
     }
 
     /// The program ends: nobody can be told any more.

@@ -16,7 +16,7 @@ use crate::log::{Subject, What};
 use crate::names::{NameError, Portal};
 use crate::nexus::{Phase, Purpose, Stage};
 
-pub(crate) use drain::Drains;
+pub(crate) use drain::{Drain, Drains};
 
 /// Paths that operators may keep out at the same time: as many as all portals have paths of sixteen units.
 pub(crate) const HOLDS_MAX: usize = 131_072;

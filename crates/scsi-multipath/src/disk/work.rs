@@ -144,7 +144,7 @@ impl Work {
     }
 
     /// The request's name, if an export wants it.
-    pub(super) const fn tag(&self) -> Option<Tag> {
+    pub(crate) const fn tag(&self) -> Option<Tag> {
         match self.issuer {
             Issuer::Export(tag) => Some(tag),
             Issuer::Shutdown => None,
