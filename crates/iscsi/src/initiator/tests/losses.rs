@@ -413,17 +413,19 @@ fn a_logout_ends_the_session_when_the_target_agrees() {
 }
 
 #[test]
-fn a_target_that_wants_to_be_left_is_left_after_what_is_in_flight() {
-    let mut story = Story::logged_in(quiet(), "");
-    let tag = story.read(1, 4);
-    async_message(&mut story, AsyncEvent::LogoutRequested, [0, 0, 10], &[]);
-    story.command(2, Transfer::None, vec![]);
-    assert_eq!(story.endings(), [(2, Ending::NotSent)]);
-    assert_eq!(story.session.poll_timeout(), Some(at(5000)));
-    assert!(story.sent().is_empty());
-    story.data_in(tag, 0, 0, &[1; 4], true);
-    assert_eq!(story.endings(), [(1, good())]);
-    assert!(matches!(story.sent()[..], [(Pdu::LogoutRequest(_), _)]));
+fn a_target_that_wants_to_be_left_or_to_negotiate_is_left_after_what_is_in_flight() {
+    for event in [AsyncEvent::LogoutRequested, AsyncEvent::NegotiationRequested] {
+        let mut story = Story::logged_in(quiet(), "");
+        let tag = story.read(1, 4);
+        async_message(&mut story, event, [0, 0, 10], &[]);
+        story.command(2, Transfer::None, vec![]);
+        assert_eq!(story.endings(), [(2, Ending::NotSent)]);
+        assert_eq!(story.session.poll_timeout(), Some(at(5000)));
+        assert!(story.sent().is_empty());
+        story.data_in(tag, 0, 0, &[1; 4], true);
+        assert_eq!(story.endings(), [(1, good())]);
+        assert!(matches!(story.sent()[..], [(Pdu::LogoutRequest(_), _)]));
+    }
 }
 
 #[test]
@@ -434,8 +436,11 @@ fn other_asynchronous_messages_are_passed_on() {
         panic!("{:?}", story.happened)
     };
     assert_eq!(sense.as_slice(), [0x70, 0, 6]);
-    async_message(&mut story, AsyncEvent::ConnectionDropped, [0, 3, 4], &[]);
-    assert_eq!(story.over(), Some(&Reason::DroppedByTarget { time2wait: 3 }));
+    for event in [AsyncEvent::ConnectionDropped, AsyncEvent::AllConnectionsDropped] {
+        let mut story = Story::logged_in(quiet(), "");
+        async_message(&mut story, event, [0, 3, 4], &[]);
+        assert_eq!(story.over(), Some(&Reason::DroppedByTarget { time2wait: 3 }));
+    }
 }
 
 #[test]
