@@ -27,6 +27,8 @@ use crate::route::Way;
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 /// Portals that a target may send us to one after the other without a login; more of them is a circle.
 const REDIRECTS_MAX: u32 = 4;
+/// How often a portal is asked for targets at the most, whatever targets say: a survey of all paths takes less.
+const DISCOVER_EVERY: Duration = Duration::from_secs(10);
 /// The longest that a target may keep us away: as long as a path waits for a transition.
 const TIME2WAIT_MAX: Duration = Duration::from_secs(60);
 /// Portals that discovery may add: far more than a host has paths to, few enough to survive a lying target.
@@ -109,6 +111,7 @@ impl Host {
             last_error: None,
             logins: 0,
             surveyed: 0,
+            asked_at: None,
             settled: false,
             survey_at: None,
             complained: BTreeSet::new(),
@@ -410,8 +413,23 @@ impl Host {
                 }
             }
         }
-        self.nexuses[index as usize].settled = true;
+        let nexus = &mut self.nexuses[index as usize];
+        nexus.settled = true;
+        nexus.asked_at = Some(self.now);
         self.log_out(index);
+    }
+
+    /// What a target says of its units or portals may go with portals that nobody has told us of.
+    pub(crate) fn discover_again(&mut self) {
+        let now = self.now;
+        for index in 0..u32::try_from(self.nexuses.len()).expect("bounded by NEXUSES_MAX") {
+            let nexus = &mut self.nexuses[index as usize];
+            if nexus.purpose == Purpose::Discovery && nexus.has_ended() && self.life == Life::Open {
+                let until = nexus.asked_at.map_or(now, |asked| (asked + DISCOVER_EVERY).max(now));
+                nexus.phase = Phase::Waiting { until };
+                self.arm_nexus(index);
+            }
+        }
     }
 
     pub(crate) fn log_out(&mut self, index: u32) {

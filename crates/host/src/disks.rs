@@ -400,6 +400,7 @@ impl Host {
         {
             self.doubt_paths(nexus);
             self.survey_again(nexus);
+            self.discover_again();
         }
         self.trace(|| Trace::Report { disk: DiskIndex(disk), report });
     }

@@ -83,6 +83,8 @@ pub(crate) struct Nexus {
     pub(crate) surveyed: u64,
     /// It has had its first answer, or its first failure.
     pub(crate) settled: bool,
+    /// When it answered a discovery last.
+    pub(crate) asked_at: Option<Instant>,
     /// When to survey again, because not every logical unit could be used.
     pub(crate) survey_at: Option<Instant>,
     /// Logical units of which was told already why they are not used.

@@ -210,6 +210,29 @@ fn after_a_login_is_refused_newer_credentials_are_used_at_once_and_never_told() 
 }
 
 #[test]
+fn a_portal_that_a_target_has_added_is_found_when_it_says_so() {
+    let mut options = options(0);
+    options.portals = vec![PortalConfig::Discover(address(0))];
+    let mut rig = Rig::with(options, 2);
+    rig.set_portals(1, None);
+    rig.advance(Duration::from_millis(1));
+    rig.set_portals(2, None);
+    // SPC: iSCSI IP address added.
+    let attention = scsi::AdditionalSense::new(0x3f, 0x12);
+    let disk = rig.host.disks().next().unwrap().index;
+    for _ in 0..3 {
+        rig.tell_array(array::Event::Attention { nexus: None, unit: None, attention });
+        rig.read(disk, 0);
+        rig.advance(seconds(1));
+    }
+    assert_eq!(rig.host.nexuses().count(), 2, "the portal was asked a moment ago");
+    rig.advance(seconds(10));
+    assert_eq!(rig.host.nexuses().count(), 3);
+    assert!(rig.is_up(2));
+    assert_eq!(rig.codes(0).iter().filter(|code| **code == "portal-asked").count(), 2);
+}
+
+#[test]
 fn a_portal_that_a_target_has_added_is_found_by_a_rescan() {
     let mut options = options(0);
     options.portals = vec![PortalConfig::Discover(address(0))];
