@@ -20,6 +20,8 @@ usage: cargo run -p xtask -- COMMAND
   real-targets [FILTER]    drive the built smpath against tgtd, libiscsi, QEMU, libnbd and fio (--list names the cases)
   kill [OPTIONS]           kill and restart smpath run under a verifying client (--rounds N, --seed S, --target tgt|array)
   pause [OPTIONS]          how long I/O rests when a path is lost (--rounds N, --target tgt|array)
+  bench slow-path [OPTIONS] policies on equal paths, with one path slower, and with one that carries no reads
+                           (--seconds S, --rounds N, --case equal|slow|stall|fail)
   bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)
   vm build|run|lio         a guest with a kernel of its own; LIO and a stuck write in it";
 
@@ -37,6 +39,9 @@ fn main() -> ExitCode {
 fn dispatch(arguments: &[String]) -> Result<ExitCode> {
     match arguments.first().map(String::as_str) {
         Some("tidy") => tidy::command(),
+        Some("bench") if arguments.get(1).is_some_and(|what| what == "slow-path") => {
+            bench::slow_path::command(&arguments[2..])
+        }
         Some("bench") if arguments.get(1).is_some_and(|what| what == "peers") => {
             bench::command(&arguments[2..])
         }

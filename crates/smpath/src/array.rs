@@ -63,6 +63,7 @@ fn behaviour(arguments: &Array) -> Result<Behaviour> {
         profile: arguments.profile.into(),
         sticking: marked.or(some),
         slow: arguments.slow.iter().map(slow).collect::<Result<_>>()?,
+        failing_reads: arguments.fail_reads.iter().map(|port| port - 1).collect(),
     })
 }
 

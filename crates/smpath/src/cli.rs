@@ -184,6 +184,10 @@ pub(crate) struct Array {
     /// may be given many times
     #[arg(long, value_name = "PORT:TIME", value_parser = units::count_and_time)]
     pub slow: Vec<(u64, Duration)>,
+    /// Every read through this portal fails, and everything else works: the path that monitors find healthy; may be given
+    /// many times
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub fail_reads: Vec<u16>,
     /// Where `smpath alua` finds this array
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,

@@ -33,6 +33,8 @@ pub(crate) struct Measured {
     pub(crate) iops: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    pub(crate) p999: Duration,
+    pub(crate) longest: Duration,
 }
 
 /// Runs one job to its end. Fails if fio saw any error or any wrong block.
@@ -88,6 +90,8 @@ fn parse(report: &str, writes: bool) -> Result<Measured> {
         iops: side["iops"].as_f64().context("no rate")?,
         p50: percentile("50.000000")?,
         p99: percentile("99.000000")?,
+        p999: percentile("99.900000")?,
+        longest: Duration::from_nanos(side["clat_ns"]["max"].as_u64().context("no longest time")?),
     })
 }
 
@@ -99,9 +103,11 @@ mod tests {
     fn a_report_is_read_behind_a_note() {
         let report = r#"note: something
             {"jobs": [{"error": 0, "read": {"total_ios": 10, "iops": 5.5,
-              "clat_ns": {"percentile": {"50.000000": 1000, "99.000000": 2000}}}}]}"#;
+              "clat_ns": {"max": 9000,
+                "percentile": {"50.000000": 1000, "99.000000": 2000, "99.900000": 3000}}}}]}"#;
         let measured = parse(report, false).unwrap();
         assert_eq!((measured.ios, measured.p99), (10, Duration::from_micros(2)));
+        assert_eq!((measured.p999, measured.longest), (Duration::from_micros(3), Duration::from_micros(9)));
         assert!(parse(report, true).is_err());
         assert!(parse(&report.replace("\"error\": 0", "\"error\": 5"), false).is_err());
     }

@@ -9,10 +9,13 @@ use array::{
 use clock::Instant;
 use iscsi::target::Command;
 use scsi::cdb::Cdb;
-use scsi::{Lba, Lun};
+use scsi::{AdditionalSense, Lba, Lun, Reply, Sense, SenseData, SenseKey};
 
 /// What a write begins with that [`Stuck::Marked`] holds.
 pub const STUCK_MARKER: &[u8] = b"GHOST-OF-A-WRITE";
+
+/// SPC, additional sense codes: what a controller says whose inside does not work.
+const INTERNAL_TARGET_FAILURE: AdditionalSense = AdditionalSense::new(0x44, 0x00);
 
 /// Marked writes that are remembered: more than any test makes. Those beyond it are not held.
 const MARKED_MAX: usize = 4096;
@@ -22,12 +25,15 @@ const MARKED_MAX: usize = 4096;
 const LIE: FaultId = FaultId(u32::MAX - (1 << 16) - 1);
 const STICK: FaultId = FaultId(u32::MAX - (1 << 16));
 const SLOW: u32 = u32::MAX - (1 << 16) + 1;
+const FAILING: u32 = SLOW - (1 << 17);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behaviour {
     pub profile: Profile,
     pub sticking: Option<Sticking>,
     pub slow: Vec<Slow>,
+    /// Ports through which every read fails, although everything else works. Counted from 0, in the order of the portals.
+    pub failing_reads: Vec<u16>,
 }
 
 /// A port through which every command that reads or changes blocks takes longer.
@@ -82,6 +88,27 @@ impl Slow {
         let effect = Effect::Hold { place: Place::Queue, until: Until::After(self.by.into()) };
         let fault = Fault { scope, when: When::ALWAYS, effect };
         array.handle(Instant::START, Event::SetFault(FaultId(SLOW + u32::from(self.port)), fault));
+    }
+}
+
+impl Behaviour {
+    pub(super) fn set_up_ports(&self, array: &mut Array) {
+        for slow in &self.slow {
+            slow.set_up(array);
+        }
+        for port in &self.failing_reads {
+            let scope = Scope { port: Some(PortId(port + 1)), class: Class::Read, ..Scope::default() };
+            let sense = Sense::new(SenseKey::HardwareError, INTERNAL_TARGET_FAILURE);
+            let effect = Effect::Reply(Reply::check_condition(SenseData::fixed(&sense)));
+            let fault = Fault { scope, when: When::ALWAYS, effect };
+            array.handle(Instant::START, Event::SetFault(FaultId(FAILING + u32::from(*port)), fault));
+        }
+    }
+
+    /// The first port that is spoken of and is not there, of so many.
+    pub(super) fn unknown_port(&self, ports: usize) -> Option<u16> {
+        let slow = self.slow.iter().map(|slow| slow.port);
+        slow.chain(self.failing_reads.iter().copied()).find(|port| usize::from(*port) >= ports)
     }
 }
 

@@ -93,7 +93,7 @@ pub enum ArrayError {
     Secret(String),
     #[error("the target name '{name}' is not an iSCSI name: {reason}")]
     Name { name: String, reason: String },
-    #[error("there is no port {0} that could be slow")]
+    #[error("there is no port {0} that could be slow or fail")]
     NoSuchPort(usize),
     #[error("an array needs at least one portal and one logical unit")]
     Empty,
@@ -192,10 +192,8 @@ impl ArrayHandle {
         if let Err(error) = config.target_name.parse::<Name>() {
             return Err(ArrayError::Name { name: config.target_name.clone(), reason: error.to_string() });
         }
-        if let Some(slow) =
-            config.behaviour.slow.iter().find(|it| usize::from(it.port) >= config.portals.len())
-        {
-            return Err(ArrayError::NoSuchPort(usize::from(slow.port) + 1));
+        if let Some(port) = config.behaviour.unknown_port(config.portals.len()) {
+            return Err(ArrayError::NoSuchPort(usize::from(port) + 1));
         }
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -368,7 +366,7 @@ fn build(config: &ArrayConfig) -> Result<Vec<Array>, ArrayError> {
             ..array::Options::default()
         });
         config.behaviour.profile.set_up(&mut array);
-        config.behaviour.slow.iter().for_each(|slow| slow.set_up(&mut array));
+        config.behaviour.set_up_ports(&mut array);
         array
     });
     Ok(arrays.collect())
