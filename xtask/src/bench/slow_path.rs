@@ -155,15 +155,16 @@ fn measure(case: Case, options: &Options) -> Result<Vec<(&'static str, Sample)>>
     Ok(samples.into_iter().map(|(name, samples)| (name, median(&samples))).collect())
 }
 
-/// The first path to the unit and one of the other controller's.
+/// The path through the first portal, which is the one that something is wrong with, and one of the other controller's.
 fn run_setting(array: &Array, setting: &Setting, options: &Options) -> Result<Sample> {
     let room = Room::new()?;
     let config = room.path("config.toml");
     std::fs::write(&config, COMMAND_TIMEOUT)?;
-    let (first, last) = (array.routes.first(), array.routes.last());
-    let paths = [first, last].map(|route| route.map(Route::url));
-    let [Some(first), Some(last)] = paths else { bail!("the array shows no two paths") };
-    let mut arguments = vec![first, last, "--config".to_owned(), config.display().to_string()];
+    let mut arguments = vec!["--config".to_owned(), config.display().to_string()];
+    for portal in [array.portals.first(), array.portals.last()] {
+        let route = array.routes.iter().find(|route| Some(&route.portal) == portal);
+        arguments.push(route.map(Route::url).context("the array shows no unit at one of its portals")?);
+    }
     arguments.extend(setting.options.iter().map(|option| (*option).to_owned()));
     let disk = Disk::start(&room, &arguments)?;
     let time = Duration::from_secs_f64(options.seconds);
