@@ -6,7 +6,7 @@ use clock::{Duration, Instant};
 
 use scsi_multipath::FencePolicy;
 
-use crate::check::{BoundsCheck, Checks, FenceCheck, Rule, Violation, WireCheck};
+use crate::check::{BoundsCheck, Checks, FenceCheck, PaceCheck, Rule, Violation, WireCheck};
 use crate::client::Client;
 use crate::fault::FaultCounters;
 use crate::host::Host;
@@ -48,6 +48,11 @@ pub struct Outcome {
     pub silent_damage: u64,
     /// Blocks of acknowledged writes that a volatile cache lost.
     pub cache_losses: u64,
+    /// Paths that became the last resort because they were slow, and that came back.
+    pub demotions: u64,
+    pub recoveries: u64,
+    /// Reads that were sent on a second path as well.
+    pub hedges: u64,
 }
 
 /// Carries a plan out. Every event is written to `trace`, if there is one: milliseconds, part of the world, what.
@@ -137,6 +142,7 @@ impl World {
                         plan.needs_fences() && plan.fence != FencePolicy::Unsafe,
                         plan.defects == Defects::Shown,
                     ),
+                    PaceCheck::new(plan.hedging),
                     plan.ports(),
                 ),
                 ports_per_controller: plan.ports_per_controller.into(),
@@ -287,6 +293,7 @@ impl World {
         scene.checks.fences.forget();
         scene.checks.wire.forget();
         self.host = self.host.reborn(&self.plan);
+        scene.checks.pace.process_ended();
         self.host_state = HostState::Dead;
         scene.timers.arm(Source::Boot, Some(until));
     }
@@ -443,6 +450,9 @@ impl World {
             longest_fence: checks.fences.longest,
             silent_damage: checks.silent_damage,
             cache_losses: checks.durability.losses,
+            demotions: checks.pace.demotions,
+            recoveries: checks.pace.recoveries,
+            hedges: checks.pace.hedges,
             violations: checks.into_violations(),
         }
     }

@@ -9,6 +9,7 @@ mod fences;
 mod ledger;
 mod liveness;
 mod medium;
+mod pace;
 mod register;
 mod weather;
 mod wire;
@@ -29,6 +30,7 @@ pub(crate) use fences::FenceCheck;
 pub(crate) use ledger::{Change, Ledger, Moment};
 pub(crate) use liveness::LivenessCheck;
 pub(crate) use medium::{Effect, LostBlock, MediumCheck};
+pub(crate) use pace::PaceCheck;
 pub(crate) use register::RegisterCheck;
 pub(crate) use weather::Weather;
 pub(crate) use wire::{Notice, WireCheck};
@@ -73,6 +75,8 @@ pub enum Rule {
     Permanence,
     /// What is the logical unit's own fault fails no path.
     Storm,
+    /// A slow path is put last only if another one is left; no write is on its way twice; extra reads keep to their budget.
+    Pace,
     /// Without faults everything comes to its end.
     Liveness,
 }
@@ -100,6 +104,7 @@ pub(crate) struct Checks {
     pub(crate) bounds: BoundsCheck,
     pub(crate) access: AccessCheck,
     pub(crate) liveness: LivenessCheck,
+    pub(crate) pace: PaceCheck,
     violations: Vec<Violation>,
 }
 
@@ -107,8 +112,15 @@ pub(crate) struct Checks {
 const VIOLATIONS_MAX: usize = 16;
 
 impl Checks {
-    pub(crate) fn new(bounds: BoundsCheck, fences: FenceCheck, wire: WireCheck, ports: usize) -> Self {
+    pub(crate) fn new(
+        bounds: BoundsCheck,
+        fences: FenceCheck,
+        wire: WireCheck,
+        pace: PaceCheck,
+        ports: usize,
+    ) -> Self {
         Self {
+            pace,
             wire,
             fences,
             weather: Weather::with_ports(ports),

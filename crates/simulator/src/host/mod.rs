@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ::host::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, PortalConfig};
 use ::host::state::State;
 use ::host::{Action, Event, NexusIndex, Options};
-use multipath::{PathId, PathState, SlowPaths};
+use multipath::{Pace, PathId, PathState, SlowPaths};
 use scsi::CommandId;
 use scsi_multipath::Disk;
 
@@ -120,6 +120,7 @@ impl Host {
             Action::Gone { disk } => {
                 scene.note(Part::Disk, [3, disk.0.into(), 0], || format!("disk {} is gone", disk.0));
                 scene.checks.disk_gone();
+                scene.checks.pace.disk_gone(disk);
                 self.detach_servers(scene, disk.0);
             }
             Action::Notice(notice) => scene.note(Part::Nexus, [6, 0, 0], || notice.text),
@@ -179,6 +180,11 @@ impl Host {
         let usable = self.machine.disks().filter_map(|view| view.disk).filter(|disk| is_usable(disk)).count();
         if usable < units {
             waiting.push(format!("{usable} of {units} disks can be used"));
+        }
+        for view in self.machine.disks().filter_map(|view| view.disk).flat_map(Disk::paths) {
+            if matches!(view.status.state, PathState::Usable(_)) && view.status.pace != Pace::Steady {
+                waiting.push(format!("{} is the last resort", view.status.id));
+            }
         }
         waiting
     }

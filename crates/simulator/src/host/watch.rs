@@ -17,6 +17,10 @@ impl Host {
                 });
                 let epoch = Epoch(self.access_epoch);
                 self.in_flight.insert((path, id), epoch);
+                if let Some(view) = self.machine.path(path) {
+                    let finding = scene.checks.pace.started(path, id, view.lun, &cdb);
+                    scene.checks.found(scene.now, Rule::Pace, finding);
+                }
                 if is_medium(&cdb) {
                     let finding = scene.checks.access.started(path, epoch);
                     scene.checks.found(scene.now, Rule::Access, finding);
@@ -27,6 +31,7 @@ impl Host {
                     format!("{path} command {:x} ended: {ending:?}", id.0)
                 });
                 self.commands_lost += u64::from(ending == Ending::Lost);
+                scene.checks.pace.ended(path, id);
                 if ending == Ending::Lost && changes_medium(&cdb) {
                     scene.checks.fences.lost(scene.now, path);
                 }
@@ -40,12 +45,18 @@ impl Host {
             Trace::Report { disk, report } => {
                 scene.note(Part::Disk, [5, disk.0.into(), 0], || format!("disk {}: {report}", disk.0));
                 scene.checks.report(scene.now, &report);
+                let view = self.machine.disk(disk).and_then(|view| view.disk);
+                let finding = scene.checks.pace.reported(disk, view, &report);
+                scene.checks.found(scene.now, Rule::Pace, finding);
             }
-            Trace::Settled { disk } => {
+            Trace::Settled { disk: index } => {
+                let disk = index;
                 let Some(disk) = self.machine.disk(disk).and_then(|view| view.disk) else { return };
                 let status = disk.status();
                 let finding = scene.checks.bounds.disk(disk.requests(), status.parked + status.pausing);
                 scene.checks.found(scene.now, Rule::Bounds, finding);
+                let finding = scene.checks.pace.counted(index, &status);
+                scene.checks.found(scene.now, Rule::Pace, finding);
             }
             Trace::Up { nexus } => {
                 scene.note(Part::Nexus, [5, nexus.0.into(), 0], || format!("nexus {} is up", nexus.0));

@@ -19,6 +19,9 @@ pub(crate) struct Sum {
     block_writes: u64,
     silent_damage: u64,
     cache_losses: u64,
+    demotions: u64,
+    recoveries: u64,
+    hedges: u64,
     targets: BTreeMap<TargetProfile, OfTarget>,
     faults: FaultCounters,
 }
@@ -53,6 +56,9 @@ impl Sum {
         self.block_writes += outcome.block_writes;
         self.silent_damage += outcome.silent_damage;
         self.cache_losses += outcome.cache_losses;
+        self.demotions += outcome.demotions;
+        self.recoveries += outcome.recoveries;
+        self.hedges += outcome.hedges;
         self.targets.entry(outcome.target).or_default().add(outcome);
         self.faults.add(&outcome.faults);
     }
@@ -77,6 +83,10 @@ impl Sum {
         println!(
             "{} blocks lost with a cache, {} damaged on a wire without digests",
             self.cache_losses, self.silent_damage
+        );
+        println!(
+            "{} paths put last for being slow, {} back again; {} reads sent twice",
+            self.demotions, self.recoveries, self.hedges
         );
         println!(
             "targets (runs, failed; logins in place of a session, of them over running commands, given up;"
