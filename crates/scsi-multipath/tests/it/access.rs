@@ -108,12 +108,12 @@ fn one_question_is_for_all_paths_that_had_the_news() {
     for _ in 0..8 {
         rig.read(0, 512);
     }
-    assert_eq!(rig.wanted.len(), 1);
+    assert_eq!(rig.wanted.len(), 4, "each is said");
     rig.handle(Event::MayAskAccess { target: TargetId(0) });
     assert_eq!(asked(&rig), 1);
     assert_eq!(rig.answers.len(), 1);
     rig.pass(Duration::from_secs(600));
-    assert_eq!(rig.wanted.len(), 1, "nothing is open");
+    assert_eq!(rig.wanted.len(), 4, "nothing is open");
 }
 
 #[test]
@@ -311,6 +311,17 @@ fn with_no_path_to_ask_on_the_disk_wants_to_know_nothing() {
     rig.lose(PathId(1), false);
     rig.handle(Event::MayAskAccess { target: TargetId(0) });
     assert_eq!(rig.answers, [AccessAnswer::Nothing]);
+}
+
+#[test]
+fn news_are_said_again_while_what_was_said_before_is_put_off() {
+    let mut rig = rig(1);
+    rig.may_ask = false;
+    for _ in 0..2 {
+        rig.fault(1, attention(0x2a, 0x06));
+        rig.read(0, 512);
+    }
+    assert_eq!(rig.wanted, [(PathId(1), AccessCause::Told); 2]);
 }
 
 #[test]
