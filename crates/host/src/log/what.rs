@@ -29,6 +29,8 @@ pub enum What {
     DiskNotServed,
     PathJoined,
     PathRefused(Contradiction),
+    /// Its disk has a path and is to have one only.
+    PathUnused,
     SessionUp {
         /// Logins of this nexus so far.
         logins: u64,
@@ -119,6 +121,7 @@ pub const CODES: &[&str] = &[
     "disk-not-served",
     "path-joined",
     "path-refused",
+    "path-unused",
     "path-usable",
     "path-waiting",
     "path-down",
@@ -179,6 +182,7 @@ impl What {
             Self::DiskNotServed => "disk-not-served",
             Self::PathJoined => "path-joined",
             Self::PathRefused(_) => "path-refused",
+            Self::PathUnused => "path-unused",
             Self::SessionUp { .. } => "session-up",
             Self::SessionLost(_) => "session-lost",
             Self::SessionFailed(_) => "session-failed",
@@ -223,6 +227,7 @@ impl What {
             Self::DiskRemoved
             | Self::DiskNotServed
             | Self::PathJoined
+            | Self::PathUnused
             | Self::NothingDiscovered
             | Self::PortalRefused
             | Self::UnitRejected

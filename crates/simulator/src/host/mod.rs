@@ -215,6 +215,7 @@ fn options(plan: &Plan, stored: State) -> Options {
             layer: Layer::Multipath,
             slow_paths: SlowPaths::Demote,
             hedging: plan.hedging,
+            multipath: host::config::Multipath::Always,
             sharing: plan.sharing,
             fence: plan.fence,
         },
