@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub use host::config::{ChapConfig, Digests, DiskConfig, EarlyData, Filter, Layer, Multipath, PortalConfig};
 pub use multipath::{Hedging, SlowPaths};
-pub use scsi_multipath::{FencePolicy, Sharing};
+pub use scsi_multipath::{Alua, FencePolicy, Sharing};
 
 /// One shard: the disks behind some portals, and where they are served.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use clock::Duration;
 use multipath::{Hedging, NoPath, Policy, SlowPaths};
 use scsi::Lun;
-use scsi_multipath::{FencePolicy, Sharing};
+use scsi_multipath::{Alua, FencePolicy, Sharing};
 
 use crate::state::State;
 
@@ -110,6 +110,7 @@ pub struct DiskConfig {
     pub multipath: Multipath,
     pub sharing: Sharing,
     pub fence: FencePolicy,
+    pub alua: Alua,
 }
 
 /// Which logical units are served over more than one path.

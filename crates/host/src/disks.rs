@@ -247,7 +247,7 @@ impl Host {
         };
         let disk = Disk::new(
             unit.identity.clone(),
-            scsi_multipath::Options { head, sharing: config.sharing, fence: config.fence },
+            scsi_multipath::Options { head, sharing: config.sharing, fence: config.fence, alua: config.alua },
         );
         Some(Device::Disk(Box::new(disk)))
     }
@@ -361,6 +361,14 @@ impl Host {
                 scsi_multipath::Action::AccessAnswered { target, answer } => {
                     self.tell_access(target, disk, access::Event::Answered(answer));
                 }
+                scsi_multipath::Action::WantActivation { target } => {
+                    self.activations.want(target, disk);
+                    self.touched.add(Source::Access);
+                }
+                scsi_multipath::Action::ActivationEnded { target } => {
+                    self.activations.ended(target, disk);
+                    self.touched.add(Source::Access);
+                }
                 scsi_multipath::Action::Report(report) => self.report(disk, report),
                 scsi_multipath::Action::Gone => self.disk_gone(disk),
             }
@@ -409,6 +417,9 @@ impl Host {
                     self.tell_disk(disk, Event::AccessAssumed { target, groups });
                 }
             }
+        }
+        while let Some((target, disk)) = self.activations.next(self.now) {
+            self.tell_disk(disk, Event::MayActivate { target });
         }
     }
 
@@ -535,6 +546,7 @@ impl Host {
         self.tell(Severity::Info, NoticeKind::Other, Subject::Disk(disk), What::DiskRemoved, text);
         self.disks.registry.remove(HeadIndex(disk));
         self.access.forget(disk);
+        self.activations.forget(disk);
         self.timers.forget(Source::Disk(disk));
         self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
     }
@@ -618,9 +630,10 @@ const fn severity(report: &Report) -> Option<Severity> {
     match report {
         Report::PathJoined { .. } | Report::PathRefused { .. } | Report::PathRemoved { .. } => None,
         Report::CacheLost { .. } | Report::PathQuarantined { .. } => Some(Severity::Error),
-        Report::RequestFailed { .. } | Report::WeakName { .. } | Report::FenceWaived { .. } => {
-            Some(Severity::Warning)
-        }
+        Report::RequestFailed { .. }
+        | Report::WeakName { .. }
+        | Report::FenceWaived { .. }
+        | Report::GroupNotActivated { .. } => Some(Severity::Warning),
         _ => Some(Severity::Info),
     }
 }
@@ -637,6 +650,8 @@ const fn path_of(report: &Report) -> Option<PathId> {
         | Report::CacheLost { path }
         | Report::Rediscover { path }
         | Report::FenceOpened { path }
+        | Report::GroupActivated { path, .. }
+        | Report::GroupNotActivated { path, .. }
         | Report::FenceProved { path, .. }
         | Report::FenceWaived { path, .. } => Some(*path),
         Report::Head(change) => match change {

@@ -124,6 +124,10 @@ pub(crate) struct Run {
     /// target port groups), or off (none: each over the first path that is found)
     #[arg(long, value_name = "off|on|always")]
     pub multipath: Option<Multipath>,
+    /// Who changes access states: implicit (the array alone, the default), or explicit (when no optimized path is
+    /// usable, a group that could serve is also told to become optimized, by SET TARGET PORT GROUPS)
+    #[arg(long, value_name = "implicit|explicit", value_parser = units::alua)]
+    pub alua: Option<engine::config::Alua>,
     /// Who writes to the logical units: exclusive (only this process, the default) or shared (other hosts too: then
     /// a write whose path was lost waits for the fence before it is sent again)
     #[arg(long, value_name = "exclusive|shared", value_parser = units::sharing)]

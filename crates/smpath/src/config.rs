@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use engine::config::{
-    ChapConfig, Digests, DiskConfig, EarlyData, ExportAddress, FencePolicy, Filter, Hedging, InitiatorConfig,
-    Layer, Multipath, PortalConfig, ShardConfig, Sharing, SlowPaths,
+    Alua, ChapConfig, Digests, DiskConfig, EarlyData, ExportAddress, FencePolicy, Filter, Hedging,
+    InitiatorConfig, Layer, Multipath, PortalConfig, ShardConfig, Sharing, SlowPaths,
 };
 use engine::{Lun, NoPath, Policy};
 use serde::Deserialize;
@@ -35,6 +35,7 @@ struct File {
     wwids: Vec<String>,
     policy: Option<String>,
     multipath: Option<String>,
+    alua: Option<String>,
     slow_paths: Option<String>,
     hedge_reads: Option<String>,
     no_path: Option<String>,
@@ -125,6 +126,7 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
     let no_path = optional(&file.no_path, "no-path", units::no_path)?;
     let sharing = optional(&file.sharing, "sharing", units::sharing)?;
     let multipath = optional(&file.multipath, "multipath", |text| text.parse::<Multipath>())?;
+    let alua = optional(&file.alua, "alua", units::alua)?;
     let slow_paths = optional(&file.slow_paths, "slow-paths", units::slow_paths)?;
     let hedging = optional(&file.hedge_reads, "hedge-reads", units::hedging)?;
     let shard = ShardConfig {
@@ -141,6 +143,7 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
             hedging: run.hedge_reads.or(hedging).unwrap_or_default(),
             sharing: run.sharing.or(sharing).unwrap_or_default(),
             fence,
+            alua: run.alua.or(alua).unwrap_or_default(),
         },
         filter: Filter { luns: luns.iter().copied().map(Lun::from).collect(), identities },
         state,
@@ -318,6 +321,7 @@ pub(crate) fn demo_shard(portal: SocketAddr, socket: PathBuf, policy: Policy) ->
             hedging: Hedging::Off,
             sharing: Sharing::default(),
             fence: FencePolicy::default(),
+            alua: Alua::Implicit,
         },
         filter: Filter::default(),
         state: None,
@@ -353,6 +357,7 @@ mod tests {
             slow-paths = "demote"
             hedge-reads = "2%"
             multipath = "on"
+            alua = "explicit"
             no-path = "30s"
             initiator-name = "iqn.2026-11.org.smpath:host"
             chap-file = "/etc/smpath/chap.toml"

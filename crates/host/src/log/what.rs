@@ -139,6 +139,8 @@ pub const CODES: &[&str] = &[
     "feature-missing",
     "request-failed",
     "weak-name",
+    "group-activated",
+    "group-not-activated",
     "no-path",
     "path-available",
     "removal-armed",
@@ -297,6 +299,8 @@ const fn code_of_report(report: &Report) -> &'static str {
         Report::FenceProved { .. } => "fence-proved",
         Report::FenceWaived { .. } => "fence-waived",
         Report::WeakName { .. } => "weak-name",
+        Report::GroupActivated { .. } => "group-activated",
+        Report::GroupNotActivated { .. } => "group-not-activated",
     }
 }
 
@@ -369,6 +373,10 @@ fn inputs_of_report(report: &Report) -> Vec<(&'static str, Input)> {
         }
         Report::FenceWaived { by, after, .. } => vec![("by", text(by)), ("after-ms", millis(*after))],
         Report::WeakName { name } => vec![("name", text(name))],
+        Report::GroupActivated { group, .. } => vec![("group", Input::Number((*group).into()))],
+        Report::GroupNotActivated { group, failure, .. } => {
+            vec![("group", Input::Number((*group).into())), ("failure", text(failure))]
+        }
         Report::PathRemoved { .. }
         | Report::CacheLost { .. }
         | Report::Rediscover { .. }

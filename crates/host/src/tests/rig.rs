@@ -173,6 +173,7 @@ pub(super) fn options(ports: usize) -> Options {
             multipath: crate::config::Multipath::Always,
             sharing: scsi_multipath::Sharing::default(),
             fence: scsi_multipath::FencePolicy::default(),
+            alua: scsi_multipath::Alua::Implicit,
         },
         filter: Filter::default(),
         salt: Vec::new(),

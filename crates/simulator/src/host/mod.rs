@@ -218,6 +218,7 @@ fn options(plan: &Plan, stored: State) -> Options {
             multipath: host::config::Multipath::Always,
             sharing: plan.sharing,
             fence: plan.fence,
+            alua: scsi_multipath::Alua::Implicit,
         },
         filter: Filter::default(),
         salt: plan.seed.to_be_bytes().to_vec(),
