@@ -23,6 +23,8 @@ usage: cargo run -p xtask -- COMMAND
   bench slow-path [OPTIONS] policies on equal paths, with one path slower, and with one that carries no reads
                            (--seconds S, --rounds N, --case equal|slow|stall|fail)
   bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)
+  bench scale [OPTIONS]    a thousand logical units over eight paths each: discovery, memory, a change of access states, the
+                           death of a controller (--units N)
   vm build|run|lio         a guest with a kernel of its own; LIO and a stuck write in it";
 
 fn main() -> ExitCode {
@@ -44,6 +46,9 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         }
         Some("bench") if arguments.get(1).is_some_and(|what| what == "peers") => {
             bench::command(&arguments[2..])
+        }
+        Some("bench") if arguments.get(1).is_some_and(|what| what == "scale") => {
+            bench::scale::command(&arguments[2..])
         }
         Some("kill") => kill::command(&arguments[1..]),
         Some("pause") => pause::command(&arguments[1..]),

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use host::config::{ChapConfig, Digests, DiskConfig, EarlyData, Filter, Layer, PortalConfig};
+pub use host::config::{ChapConfig, Digests, DiskConfig, EarlyData, Filter, Layer, Multipath, PortalConfig};
 pub use multipath::{Hedging, SlowPaths};
-pub use scsi_multipath::{FencePolicy, Sharing};
+pub use scsi_multipath::{Alua, FencePolicy, Sharing};
 
 /// One shard: the disks behind some portals, and where they are served.
 #[derive(Debug, Clone)]

@@ -137,6 +137,9 @@ pub struct DiskStatus {
     #[serde(default)]
     pub failovers: Vec<FailoverStatus>,
     pub paths: Vec<PathStatus>,
+    /// Ways to it that were found and are not used, because of the mode of multipath.
+    #[serde(default)]
+    pub unused: Vec<UnusedStatus>,
 }
 
 /// What the loss of a path came to. Times count from when it was noticed.
@@ -170,6 +173,12 @@ pub struct FenceStatus {
     pub since_ms: u64,
     /// Writes of unknown fate; none if it is about whatever a process before this one left.
     pub writes: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct UnusedStatus {
+    pub portal: String,
+    pub lun: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

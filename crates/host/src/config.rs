@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use clock::Duration;
 use multipath::{Hedging, NoPath, Policy, SlowPaths};
 use scsi::Lun;
-use scsi_multipath::{FencePolicy, Sharing};
+use scsi_multipath::{Alua, FencePolicy, Sharing};
 
 use crate::state::State;
 
@@ -107,8 +107,36 @@ pub struct DiskConfig {
     pub layer: Layer,
     pub slow_paths: SlowPaths,
     pub hedging: Hedging,
+    pub multipath: Multipath,
     pub sharing: Sharing,
     pub fence: FencePolicy,
+    pub alua: Alua,
+}
+
+/// Which logical units are served over more than one path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Multipath {
+    /// None: each over the path that was found first, and no other while that is known.
+    Off,
+    /// Those that report target port groups (TPGS is not zero); the others as with `Off`.
+    On,
+    /// All. One that reports no groups counts as active/optimized on every path.
+    #[default]
+    Always,
+}
+
+impl std::str::FromStr for Multipath {
+    type Err = String;
+
+    /// Exact words only: a word that is nearly right may have been meant otherwise.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            "always" => Ok(Self::Always),
+            _ => Err(format!("'{text}' is not off, on or always")),
+        }
+    }
 }
 
 /// What stands between exports and paths.
@@ -127,4 +155,25 @@ pub struct Filter {
     pub luns: Vec<Lun>,
     /// Only these identities, as they are printed (`naa.…`); all if empty.
     pub identities: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_modes_are_three_words_and_nothing_like_them() {
+        for (text, expected) in
+            [("off", Multipath::Off), ("on", Multipath::On), ("always", Multipath::Always)]
+        {
+            assert_eq!(text.parse(), Ok(expected));
+        }
+        let wrong = [
+            "", "o", "of", "offf", "On", "ON", "on ", " on", "on\n", "al", "alway", "always!", "1", "0",
+            "yes",
+        ];
+        for text in wrong {
+            assert!(text.parse::<Multipath>().is_err(), "{text:?}");
+        }
+    }
 }

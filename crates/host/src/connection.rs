@@ -8,12 +8,12 @@ use clock::Duration;
 use iscsi::chap::Challenge;
 use iscsi::initiator::{self, LoginError, Session};
 use iscsi::pdu::LoginStatus;
-use multipath::PathId;
+use multipath::{HeadIndex, PathId, PathState};
 use scsi::{Ending, Lun};
-use scsi_multipath::{Command, Context, Issuer, SurveyEvent, TargetId};
+use scsi_multipath::{Command, Context, Disk, Issuer, SurveyEvent, TargetId};
 
 use crate::agenda::Source;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, LONGEST};
 use crate::config::{ChapConfig, PortalConfig};
 use crate::event::{Action, Loss, NexusIndex, NoticeKind, Parting, Severity, Trace};
 use crate::fence::{FENCE_CONNECT_LIMIT, FENCE_LOGIN_LIMIT};
@@ -101,6 +101,8 @@ impl Host {
             last_cause: None,
             phase: Phase::Ended,
             backoff: Backoff::new(seed),
+            up_since: None,
+            is_damped: false,
             loss: Loss::Broken,
             debts: Vec::new(),
             abandoned: None,
@@ -108,6 +110,7 @@ impl Host {
             way: Way::Own,
             fence_at: None,
             paths: BTreeMap::new(),
+            unused: BTreeSet::new(),
             last_error: None,
             logins: 0,
             surveyed: 0,
@@ -500,6 +503,10 @@ impl Host {
             return;
         }
         let was_up = nexus.is_up();
+        if let Some(since) = nexus.up_since.take() {
+            nexus.backoff.lost_after(self.now.since(since));
+        }
+        nexus.unused.clear();
         nexus.loss = cause.loss();
         nexus.fence_at = None;
         let Phase::Open(link) = std::mem::replace(&mut nexus.phase, Phase::Ended) else { return };
@@ -515,6 +522,7 @@ impl Host {
         self.memory.drop_held(index);
         self.trace(|| Trace::Lost { nexus: NexusIndex(index), was_up });
         self.lose_paths(index, cause);
+        self.hasten_damped();
         // Before another connection can take its place.
         self.disconnect(index, Parting::Reset);
         self.give_back(index, link);
@@ -571,9 +579,10 @@ impl Host {
             true
         };
         let ending = ending || self.nexuses[index as usize].has_nothing_to_do();
+        let pause = if pauses { self.pause(index) } else { Duration::ZERO };
         let nexus = &mut self.nexuses[index as usize];
-        let pause = if pauses { nexus.backoff.pause() } else { Duration::ZERO };
         let wanted = nexus.not_before.take().filter(|_| nexus.way == Way::Own);
+        nexus.is_damped &= wanted.is_none();
         let until = (self.now + pause).max(wanted.unwrap_or(self.now));
         nexus.phase = if ending { Phase::Ended } else { Phase::Waiting { until } };
         let text = format!("{}: {reason}", nexus.name());
@@ -609,6 +618,41 @@ impl Host {
             {
                 *until = now;
                 self.arm_nexus(index);
+            }
+        }
+    }
+
+    /// How long to wait before the next try. A nexus that flaps waits longer, if nobody waits for it: nothing is to be
+    /// fenced by it, and every disk behind it has another path.
+    fn pause(&mut self, index: u32) -> Duration {
+        let nexus = &self.nexuses[index as usize];
+        let is_damped = nexus.backoff.flaps() > 0 && !nexus.owes() && self.is_spared(index);
+        let nexus = &mut self.nexuses[index as usize];
+        nexus.is_damped = is_damped;
+        if is_damped { nexus.backoff.damped_pause() } else { nexus.backoff.pause() }
+    }
+
+    /// Every disk that has a path through this nexus has one through another that carries commands.
+    fn is_spared(&self, index: u32) -> bool {
+        let paths = self.nexuses[index as usize].paths.values().filter_map(|path| self.paths.get(path));
+        let mut disks = paths.map(|path| path.disk);
+        disks.all(|disk| {
+            let disk = self.disks.registry.get(HeadIndex(disk)).and_then(|entry| entry.device.disk());
+            let mut paths = disk.into_iter().flat_map(Disk::paths);
+            paths.any(|path| matches!(path.status.state, PathState::Usable(_)))
+        })
+    }
+
+    /// A nexus was lost: somebody may wait now for one that is damped.
+    fn hasten_damped(&mut self) {
+        let latest = self.now + LONGEST;
+        for index in 0..self.nexuses.len() {
+            let Phase::Waiting { until } = self.nexuses[index].phase else { continue };
+            let is_damped = self.nexuses[index].is_damped;
+            let index = u32::try_from(index).expect("bounded by NEXUSES_MAX");
+            if is_damped && until > latest && !self.is_spared(index) {
+                self.nexuses[index as usize].phase = Phase::Waiting { until: latest };
+                self.timers.arm(Source::Nexus(index), Some(latest));
             }
         }
     }

@@ -11,7 +11,7 @@ use scsi_multipath::{Command, Contradiction, Direct, Disk, Event, Issuer, Name, 
 
 use crate::access;
 use crate::agenda::Source;
-use crate::config::{DiskConfig, Layer};
+use crate::config::{DiskConfig, Layer, Multipath};
 use crate::device::Device;
 use crate::event::{Action, DiskIndex, NoticeKind, Severity, Trace};
 use crate::failover::FailoverReport;
@@ -168,6 +168,9 @@ impl Host {
             // Another survey of a nexus that was not lost found what was known.
             return;
         }
+        if !self.may_have_another(nexus, lun, disk, &unit) {
+            return self.leave_unused(nexus, lun, disk);
+        }
         self.path_ids += 1;
         let mut unit = unit;
         if let Some(groups) = unit.groups.take() {
@@ -198,6 +201,36 @@ impl Host {
         }
     }
 
+    /// Whether the mode lets a disk have this path besides those that it has.
+    fn may_have_another(&self, nexus: u32, lun: Lun, disk: u32, unit: &Unit) -> bool {
+        let is_multipath = match self.disks.config.multipath {
+            Multipath::Off => false,
+            Multipath::On => unit.reports_access,
+            Multipath::Always => true,
+        };
+        if is_multipath || self.disks.config.layer == Layer::Direct {
+            return true;
+        }
+        let disk = self.disks.registry.get(HeadIndex(disk)).and_then(|entry| entry.device.disk());
+        let mut paths =
+            disk.into_iter().flat_map(Disk::paths).filter_map(|path| self.paths.get(&path.status.id));
+        // The same way again, after its session was lost, is no other one.
+        paths.all(|path| (path.nexus, path.lun) == (nexus, lun))
+    }
+
+    fn leave_unused(&mut self, place: u32, lun: Lun, disk: u32) {
+        let nexus = &mut self.nexuses[place as usize];
+        if nexus.unused.insert((disk, lun)) {
+            let portal = nexus.portal;
+            let text = format!(
+                "{}: the path through {portal}, LUN {lun}, is not used: the mode of multipath lets it have one",
+                self.disk_name(disk)
+            );
+            let subject = Subject::Unit(place, lun);
+            self.tell(Severity::Info, NoticeKind::Other, subject, What::PathUnused, text);
+        }
+    }
+
     /// What a unit that was not seen before becomes.
     fn device(&self, path: PathId, unit: &Unit) -> Option<Device> {
         let config = self.disks.config;
@@ -214,7 +247,7 @@ impl Host {
         };
         let disk = Disk::new(
             unit.identity.clone(),
-            scsi_multipath::Options { head, sharing: config.sharing, fence: config.fence },
+            scsi_multipath::Options { head, sharing: config.sharing, fence: config.fence, alua: config.alua },
         );
         Some(Device::Disk(Box::new(disk)))
     }
@@ -328,6 +361,14 @@ impl Host {
                 scsi_multipath::Action::AccessAnswered { target, answer } => {
                     self.tell_access(target, disk, access::Event::Answered(answer));
                 }
+                scsi_multipath::Action::WantActivation { target } => {
+                    self.activations.want(target, disk);
+                    self.touched.add(Source::Access);
+                }
+                scsi_multipath::Action::ActivationEnded { target } => {
+                    self.activations.ended(target, disk);
+                    self.touched.add(Source::Access);
+                }
                 scsi_multipath::Action::Report(report) => self.report(disk, report),
                 scsi_multipath::Action::Gone => self.disk_gone(disk),
             }
@@ -376,6 +417,9 @@ impl Host {
                     self.tell_disk(disk, Event::AccessAssumed { target, groups });
                 }
             }
+        }
+        while let Some((target, disk)) = self.activations.next(self.now) {
+            self.tell_disk(disk, Event::MayActivate { target });
         }
     }
 
@@ -497,10 +541,12 @@ impl Host {
         self.drop_claims(disk, &name);
         self.drop_latecomers(disk);
         self.end_failovers_of(disk);
+        self.look_for_successor(disk);
         let text = format!("{name}: removed");
         self.tell(Severity::Info, NoticeKind::Other, Subject::Disk(disk), What::DiskRemoved, text);
         self.disks.registry.remove(HeadIndex(disk));
         self.access.forget(disk);
+        self.activations.forget(disk);
         self.timers.forget(Source::Disk(disk));
         self.actions.push_back(Action::Gone { disk: DiskIndex(disk) });
     }
@@ -515,6 +561,18 @@ impl Host {
             self.nexuses[found.nexus as usize].paths.remove(&found.lun);
             if self.life == Life::Open {
                 self.survey_later(found.nexus);
+            }
+        }
+    }
+
+    /// Ways to the logical unit that the disk was not to have: one of them may be used now.
+    fn look_for_successor(&mut self, disk: u32) {
+        for index in 0..self.nexuses.len() {
+            let unused = &mut self.nexuses[index].unused;
+            let before = unused.len();
+            unused.retain(|(of, _)| *of != disk);
+            if unused.len() < before && self.life == Life::Open {
+                self.survey_later(u32::try_from(index).expect("bounded by NEXUSES_MAX"));
             }
         }
     }
@@ -572,9 +630,10 @@ const fn severity(report: &Report) -> Option<Severity> {
     match report {
         Report::PathJoined { .. } | Report::PathRefused { .. } | Report::PathRemoved { .. } => None,
         Report::CacheLost { .. } | Report::PathQuarantined { .. } => Some(Severity::Error),
-        Report::RequestFailed { .. } | Report::WeakName { .. } | Report::FenceWaived { .. } => {
-            Some(Severity::Warning)
-        }
+        Report::RequestFailed { .. }
+        | Report::WeakName { .. }
+        | Report::FenceWaived { .. }
+        | Report::GroupNotActivated { .. } => Some(Severity::Warning),
         _ => Some(Severity::Info),
     }
 }
@@ -591,6 +650,8 @@ const fn path_of(report: &Report) -> Option<PathId> {
         | Report::CacheLost { path }
         | Report::Rediscover { path }
         | Report::FenceOpened { path }
+        | Report::GroupActivated { path, .. }
+        | Report::GroupNotActivated { path, .. }
         | Report::FenceProved { path, .. }
         | Report::FenceWaived { path, .. } => Some(*path),
         Report::Head(change) => match change {

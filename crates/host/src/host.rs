@@ -8,6 +8,7 @@ use multipath::PathId;
 use scsi_multipath::{Context, Hold};
 
 use crate::access::AccessPace;
+use crate::activation::Activations;
 use crate::agenda::{Agenda, Source};
 use crate::config::Options;
 use crate::disks::{Disks, Path};
@@ -33,6 +34,7 @@ pub struct Host {
     pub(crate) path_ids: u32,
     pub(crate) memory: Memory,
     pub(crate) access: AccessPace,
+    pub(crate) activations: Activations,
     pub(crate) timers: Timers<Source>,
     /// Machines that were told something and whose actions were not yet taken.
     pub(crate) touched: Agenda,
@@ -80,6 +82,7 @@ impl Host {
             leaving: Vec::new(),
             path_ids: 0,
             access: AccessPace::default(),
+            activations: Activations::default(),
             timers: Timers::new(),
             touched: Agenda::default(),
             dirty: Agenda::default(),
@@ -160,7 +163,10 @@ impl Host {
                     }
                     Source::Nexus(_) | Source::Own => {}
                     Source::Disk(disk) => self.arm_disk(disk),
-                    Source::Access => self.timers.arm(Source::Access, self.access.poll_timeout()),
+                    Source::Access => {
+                        self.timers.arm(Source::Access, self.access.poll_timeout());
+                        self.timers.arm(Source::Access, self.activations.poll_timeout());
+                    }
                 }
             } else if let Some(action) = self.poll_memory() {
                 return Some(action);

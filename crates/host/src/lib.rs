@@ -6,6 +6,7 @@
 //! touched.
 
 mod access;
+mod activation;
 mod agenda;
 mod backoff;
 pub mod config;

@@ -63,6 +63,10 @@ pub(crate) struct Nexus {
     pub(crate) last_cause: Option<Cause>,
     pub(crate) phase: Phase,
     pub(crate) backoff: Backoff,
+    /// Since when it carries commands, if it does.
+    pub(crate) up_since: Option<Instant>,
+    /// Its present pause is longer because it flaps.
+    pub(crate) is_damped: bool,
     /// How the last connection was lost.
     pub(crate) loss: Loss,
     /// The paths that are to be fenced.
@@ -76,6 +80,9 @@ pub(crate) struct Nexus {
     /// When to try again to pay on the session that stands.
     pub(crate) fence_at: Option<Instant>,
     pub(crate) paths: BTreeMap<Lun, PathId>,
+    /// Logical units that were found and are not used, because their disks have a path and are to have one only: by
+    /// disk.
+    pub(crate) unused: BTreeSet<(u32, Lun)>,
     pub(crate) last_error: Option<String>,
     /// Its sessions, ever: the number of the present one while it is logged in.
     pub(crate) logins: u64,
@@ -275,7 +282,8 @@ impl Nexus {
     }
 
     /// All logical units are known: the nexus carries commands, and its earlier failures are forgiven.
-    pub(crate) fn survey_over(&mut self) {
+    pub(crate) fn survey_over(&mut self, now: Instant) {
+        self.up_since = self.up_since.or(Some(now));
         self.settled = true;
         self.last_error = None;
         self.backoff.reset();

@@ -166,7 +166,7 @@ impl Host {
 
     fn paths_are_known(&mut self, index: u32, sightings: &Sightings) {
         let is_news = !self.nexuses[index as usize].was_surveyed();
-        self.nexuses[index as usize].survey_over();
+        self.nexuses[index as usize].survey_over(self.now);
         if is_news {
             self.session_is_up(index);
         }
@@ -196,6 +196,7 @@ impl Host {
     /// A logical unit that failed a question has not vanished: its path stays, down if its nexus was lost.
     fn remove_vanished(&mut self, index: u32, sightings: &Sightings) {
         let is_there = |lun: &Lun| sightings.found.contains(lun) || sightings.doubtful.contains(lun);
+        self.nexuses[index as usize].unused.retain(|(_, lun)| is_there(lun));
         let paths = &self.nexuses[index as usize].paths;
         let vanished: Vec<Lun> = paths.keys().filter(|lun| !is_there(lun)).copied().collect();
         for lun in vanished {

@@ -30,6 +30,8 @@ pub struct DiskView<'a> {
     pub fences_waived: u64,
     /// What the last failovers came to, the oldest first.
     pub failovers: Vec<FailoverReport>,
+    /// Ways to it that were found and are not used, because of the mode of multipath.
+    pub unused: Vec<(NexusIndex, Lun)>,
     /// None without the multipath layer.
     pub disk: Option<&'a Disk>,
 }
@@ -76,13 +78,13 @@ pub struct NexusView<'a> {
 impl Host {
     /// The disks in the order in which they were found.
     pub fn disks(&self) -> impl Iterator<Item = DiskView<'_>> {
-        self.disks.registry.iter().map(|(index, name, entry)| view_of_disk(index, name, entry))
+        self.disks.registry.iter().map(|(index, name, entry)| self.view_of_disk(index, name, entry))
     }
 
     #[must_use]
     pub fn disk(&self, disk: DiskIndex) -> Option<DiskView<'_>> {
         let index = HeadIndex(disk.0);
-        Some(view_of_disk(index, self.disks.registry.key(index)?, self.disks.registry.get(index)?))
+        Some(self.view_of_disk(index, self.disks.registry.key(index)?, self.disks.registry.get(index)?))
     }
 
     #[must_use]
@@ -121,6 +123,31 @@ impl Host {
         self.disks.registry.iter().filter(|(_, _, entry)| entry.geometry.is_some()).count()
     }
 
+    fn view_of_disk<'a>(&'a self, index: HeadIndex, identity: &'a Name, entry: &'a Entry) -> DiskView<'a> {
+        DiskView {
+            index: DiskIndex(index.0),
+            identity,
+            vendor: &entry.facts.vendor,
+            product: &entry.facts.product,
+            serial: &entry.facts.serial,
+            geometry: entry.geometry,
+            fences_proved: entry.fences_proved,
+            fences_waived: entry.fences_waived,
+            failovers: entry.failovers.iter().cloned().collect(),
+            unused: self.unused(index.0),
+            disk: entry.device.disk(),
+        }
+    }
+
+    fn unused(&self, disk: u32) -> Vec<(NexusIndex, Lun)> {
+        let of_disk = (disk, Lun([0; 8]))..=(disk, Lun([0xff; 8]));
+        let nexuses = (0..).zip(&self.nexuses);
+        let unused = nexuses.flat_map(|(index, nexus)| {
+            nexus.unused.range(of_disk.clone()).map(move |(_, lun)| (NexusIndex(index), *lun))
+        });
+        unused.collect()
+    }
+
     /// Commands of disks that came back, ever.
     #[must_use]
     pub const fn answered(&self) -> u64 {
@@ -133,21 +160,6 @@ fn latency_of(histogram: &Histogram<u32>) -> Latency {
         p50_us: histogram.value_at_quantile(0.5),
         p99_us: histogram.value_at_quantile(0.99),
         max_us: histogram.max(),
-    }
-}
-
-fn view_of_disk<'a>(index: HeadIndex, identity: &'a Name, entry: &'a Entry) -> DiskView<'a> {
-    DiskView {
-        index: DiskIndex(index.0),
-        identity,
-        vendor: &entry.facts.vendor,
-        product: &entry.facts.product,
-        serial: &entry.facts.serial,
-        geometry: entry.geometry,
-        fences_proved: entry.fences_proved,
-        fences_waived: entry.fences_waived,
-        failovers: entry.failovers.iter().cloned().collect(),
-        disk: entry.device.disk(),
     }
 }
 

@@ -19,8 +19,9 @@ mod unit;
 pub use command::{Command, Context, Issuer};
 pub use direct::Direct;
 pub use disk::{
-    AccessAnswer, AccessCause, Action, Disk, Event, FENCE_WAIT, Feature, FencePolicy, FenceView, Function,
-    Hold, Managed, Options, PathView, Proof, RETRIES_MAX, Reason, Report, Sharing, TargetId, Waiver,
+    AccessAnswer, AccessCause, Action, Alua, Disk, Event, FENCE_WAIT, Feature, FencePolicy, FenceView,
+    Function, Hold, Managed, Options, PathView, Proof, RETRIES_MAX, Reason, Report, Sharing, TargetId,
+    Waiver,
 };
 pub use disposition::{
     CommandClass, Disposition, Failure, Fate, FollowUp, PathEffect, Retry, Then, disposition,

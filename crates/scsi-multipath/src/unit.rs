@@ -46,6 +46,8 @@ pub struct Unit {
     pub groups: Option<Box<[GroupAccess]>>,
     /// Whether the device reports target port groups (TPGS is not zero).
     pub reports_access: bool,
+    /// Whether SET TARGET PORT GROUPS may change them (TPGS).
+    pub sets_access: bool,
     /// How long an implicit transition may take, if the device says (RTPG extended header).
     pub transition_max: Option<Duration>,
 }

@@ -62,6 +62,7 @@ fn behaviour(arguments: &Array) -> Result<Behaviour> {
     Ok(Behaviour {
         profile: arguments.profile.into(),
         sticking: marked.or(some),
+        access_changes: arguments.tpgs.into(),
         slow: arguments.slow.iter().map(slow).collect::<Result<_>>()?,
         failing_reads: arguments.fail_reads.iter().map(|port| port - 1).collect(),
     })

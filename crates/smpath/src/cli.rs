@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use engine::config::{Digests, EarlyData, ExportAddress, FencePolicy, Hedging, Sharing, SlowPaths};
+use engine::config::{
+    Digests, EarlyData, ExportAddress, FencePolicy, Hedging, Multipath, Sharing, SlowPaths,
+};
 use engine::{NoPath, Policy};
 
 use crate::state::{self, State};
@@ -118,6 +120,14 @@ pub(crate) struct Run {
     /// or until `smpath waive`; unsafe: nothing, and an old write can overwrite newer data
     #[arg(long, value_name = "bounded[:TIME]|strict|unsafe", value_parser = units::fence)]
     pub fence: Option<FencePolicy>,
+    /// Which logical units are served over several paths: always (all of them, the default), on (those that report
+    /// target port groups), or off (none: each over the first path that is found)
+    #[arg(long, value_name = "off|on|always")]
+    pub multipath: Option<Multipath>,
+    /// Who changes access states: implicit (the array alone, the default), or explicit (when no optimized path is
+    /// usable, a group that could serve is also told to become optimized, by SET TARGET PORT GROUPS)
+    #[arg(long, value_name = "implicit|explicit", value_parser = units::alua)]
+    pub alua: Option<engine::config::Alua>,
     /// Who writes to the logical units: exclusive (only this process, the default) or shared (other hosts too: then
     /// a write whose path was lost waits for the fence before it is sent again)
     #[arg(long, value_name = "exclusive|shared", value_parser = units::sharing)]
@@ -188,9 +198,32 @@ pub(crate) struct Array {
     /// many times
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub fail_reads: Vec<u16>,
+    /// Who may change the access states of its port groups
+    #[arg(long, value_name = "WHO", default_value = "implicit")]
+    pub tpgs: Tpgs,
     /// Where `smpath alua` finds this array
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Tpgs {
+    /// Nobody: it does not say that it has port groups
+    None,
+    /// The array
+    Implicit,
+    /// The array, and initiators by SET TARGET PORT GROUPS
+    Both,
+}
+
+impl From<Tpgs> for engine::array::AccessChanges {
+    fn from(tpgs: Tpgs) -> Self {
+        match tpgs {
+            Tpgs::None => Self::None,
+            Tpgs::Implicit => Self::Implicit,
+            Tpgs::Both => Self::ImplicitAndExplicit,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

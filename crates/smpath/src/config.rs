@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use engine::config::{
-    ChapConfig, Digests, DiskConfig, EarlyData, ExportAddress, FencePolicy, Filter, Hedging, InitiatorConfig,
-    Layer, PortalConfig, ShardConfig, Sharing, SlowPaths,
+    Alua, ChapConfig, Digests, DiskConfig, EarlyData, ExportAddress, FencePolicy, Filter, Hedging,
+    InitiatorConfig, Layer, Multipath, PortalConfig, ShardConfig, Sharing, SlowPaths,
 };
 use engine::{Lun, NoPath, Policy};
 use serde::Deserialize;
@@ -34,6 +34,8 @@ struct File {
     #[serde(default)]
     wwids: Vec<String>,
     policy: Option<String>,
+    multipath: Option<String>,
+    alua: Option<String>,
     slow_paths: Option<String>,
     hedge_reads: Option<String>,
     no_path: Option<String>,
@@ -123,6 +125,8 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
     };
     let no_path = optional(&file.no_path, "no-path", units::no_path)?;
     let sharing = optional(&file.sharing, "sharing", units::sharing)?;
+    let multipath = optional(&file.multipath, "multipath", |text| text.parse::<Multipath>())?;
+    let alua = optional(&file.alua, "alua", units::alua)?;
     let slow_paths = optional(&file.slow_paths, "slow-paths", units::slow_paths)?;
     let hedging = optional(&file.hedge_reads, "hedge-reads", units::hedging)?;
     let shard = ShardConfig {
@@ -134,10 +138,12 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
             no_path: run.no_path.or(no_path).unwrap_or(NO_PATH_DEFAULT),
             delayed_removal: engine::clock::Duration::ZERO,
             layer: if run.direct { Layer::Direct } else { Layer::Multipath },
+            multipath: run.multipath.or(multipath).unwrap_or_default(),
             slow_paths: run.slow_paths.or(slow_paths).unwrap_or(SlowPaths::Demote),
             hedging: run.hedge_reads.or(hedging).unwrap_or_default(),
             sharing: run.sharing.or(sharing).unwrap_or_default(),
             fence,
+            alua: run.alua.or(alua).unwrap_or_default(),
         },
         filter: Filter { luns: luns.iter().copied().map(Lun::from).collect(), identities },
         state,
@@ -310,10 +316,12 @@ pub(crate) fn demo_shard(portal: SocketAddr, socket: PathBuf, policy: Policy) ->
             no_path: NO_PATH_DEFAULT,
             delayed_removal: engine::clock::Duration::ZERO,
             layer: Layer::Multipath,
+            multipath: Multipath::default(),
             slow_paths: SlowPaths::Demote,
             hedging: Hedging::Off,
             sharing: Sharing::default(),
             fence: FencePolicy::default(),
+            alua: Alua::Implicit,
         },
         filter: Filter::default(),
         state: None,
@@ -348,6 +356,8 @@ mod tests {
             policy = "round-robin"
             slow-paths = "demote"
             hedge-reads = "2%"
+            multipath = "on"
+            alua = "explicit"
             no-path = "30s"
             initiator-name = "iqn.2026-11.org.smpath:host"
             chap-file = "/etc/smpath/chap.toml"

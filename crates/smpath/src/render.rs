@@ -81,6 +81,11 @@ pub(crate) fn disk(disk: &DiskStatus) -> String {
         disk.held_writes,
         path_table(std::iter::once(disk)),
     );
+    let text = if disk.unused.is_empty() {
+        text
+    } else {
+        text + "\nnot used, by the mode of multipath:\n" + &unused(disk)
+    };
     let text = if disk.fences.is_empty() { text } else { text + "\nopen fences:\n" + &fences(disk) };
     if disk.failovers.is_empty() { text } else { text + "\nlast failovers:\n" + &failovers(disk) }
 }
@@ -109,6 +114,15 @@ fn failovers(disk: &DiskStatus) -> String {
             micros(failover.longest_wait_us),
             failover.fence.clone(),
         ]);
+    }
+    lines(&table)
+}
+
+/// One line for each way that was found and is not used.
+fn unused(disk: &DiskStatus) -> String {
+    let mut table = table(&["PORTAL", "LUN"]);
+    for way in &disk.unused {
+        table.add_row([way.portal.clone(), way.lun.clone()]);
     }
     lines(&table)
 }
@@ -262,6 +276,7 @@ mod tests {
             fences_waived: 1,
             failovers: Vec::new(),
             paths: Vec::new(),
+            unused: Vec::new(),
         }
     }
 

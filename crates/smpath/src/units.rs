@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::NoPath;
-use engine::config::{Digests, EarlyData, FencePolicy, Hedging, Sharing, SlowPaths};
+use engine::config::{Alua, Digests, EarlyData, FencePolicy, Hedging, Sharing, SlowPaths};
 
 /// One `--lu` of the embedded array.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +144,15 @@ pub(crate) fn hedging(text: &str) -> Result<Hedging, String> {
 
 /// With more, most reads would be sent twice as soon as a path gets slower.
 const HEDGE_PERCENT_MAX: u8 = 50;
+
+/// `implicit` or `explicit`.
+pub(crate) fn alua(text: &str) -> Result<Alua, String> {
+    match text {
+        "implicit" => Ok(Alua::Implicit),
+        "explicit" => Ok(Alua::Explicit),
+        _ => Err(format!("'{text}' is not implicit or explicit")),
+    }
+}
 
 /// `on` or `off`.
 pub(crate) fn early_data(text: &str) -> Result<EarlyData, String> {

@@ -4,6 +4,7 @@
 //! Every round measures every cell once, so that whatever else the machine does falls on all of them alike.
 
 mod report;
+pub(crate) mod scale;
 pub(crate) mod slow_path;
 
 use std::path::{Path, PathBuf};

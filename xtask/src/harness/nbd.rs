@@ -1,6 +1,6 @@
 //! A small NBD client over a unix socket, for what the tools of others cannot do: many writes in flight of which each
 //! completion is seen at its time. Of the protocol (doc/proto.md of the NBD project) it takes the fixed newstyle
-//! negotiation, `NBD_OPT_GO` for the default export, and simple replies.
+//! negotiation, `NBD_OPT_GO` for an export by its name, and simple replies.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -39,25 +39,33 @@ pub(crate) struct Reply {
 }
 
 impl Client {
-    /// `patience` bounds every single wait for the server.
+    /// Opens the server's first export. `patience` bounds every single wait for the server.
     pub(crate) fn connect(socket: &Path, patience: Duration) -> Result<Self> {
+        Self::open(socket, "", patience)
+    }
+
+    /// Opens the export of this name.
+    pub(crate) fn open(socket: &Path, name: &str, patience: Duration) -> Result<Self> {
         let stream = UnixStream::connect(socket).with_context(|| format!("{}", socket.display()))?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
         let mut client = Self { stream };
-        client.negotiate().context("NBD negotiation")?;
+        client.negotiate(name).context("NBD negotiation")?;
         Ok(client)
     }
 
-    fn negotiate(&mut self) -> Result<()> {
+    fn negotiate(&mut self, name: &str) -> Result<()> {
         let greeting: [u8; 18] = self.take()?;
         ensure!(greeting.starts_with(GREETING), "not an NBD server: {greeting:x?}");
         self.stream.write_all(&u32::from(FIXED_NEWSTYLE_NO_ZEROES).to_be_bytes())?;
         let mut go = Vec::from(OPTION_MAGIC);
         go.extend(OPTION_GO.to_be_bytes());
-        // The length of what follows: an empty name and no questions.
-        go.extend(6_u32.to_be_bytes());
-        go.extend([0; 6]);
+        // The length of what follows: the name with its length, and no questions.
+        let length = u32::try_from(name.len())?;
+        go.extend((length + 6).to_be_bytes());
+        go.extend(length.to_be_bytes());
+        go.extend(name.as_bytes());
+        go.extend([0; 2]);
         self.stream.write_all(&go)?;
         loop {
             let header: [u8; 20] = self.take()?;

@@ -139,6 +139,10 @@ impl Process {
         self.stdout.text() + &self.stderr.text()
     }
 
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
     pub(crate) fn stderr(&self) -> String {
         self.stderr.text()
     }
@@ -255,6 +259,14 @@ fn ticks(stat: &str) -> Option<u32> {
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
     user.checked_add(system)
+}
+
+/// Memory of a process that is in use now, in bytes.
+pub(crate) fn memory(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.map(|count| count << 10).with_context(|| format!("/proc/{pid}/status reads {status:?}"))
 }
 
 #[cfg(test)]

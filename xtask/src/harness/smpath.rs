@@ -187,6 +187,16 @@ impl Disk {
         self.process.ensure_alive()
     }
 
+    /// Where its disks are served.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.control.with_file_name("nbd")
+    }
+
+    /// What it wrote for programs.
+    pub(crate) fn said(&self) -> String {
+        self.process.stdout()
+    }
+
     pub(crate) fn log(&self) -> String {
         self.process.stderr()
     }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use array::{
-    Array, Class, Effect, Event, Fault, FaultId, NexusId, Place, PortId, Scope, Treatment, Until, When,
+    AccessChanges, Array, Class, Effect, Event, Fault, FaultId, NexusId, Place, PortId, Scope, Treatment,
+    Until, When,
 };
 use clock::Instant;
 use iscsi::target::Command;
@@ -27,13 +28,26 @@ const STICK: FaultId = FaultId(u32::MAX - (1 << 16));
 const SLOW: u32 = u32::MAX - (1 << 16) + 1;
 const FAILING: u32 = SLOW - (1 << 17);
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behaviour {
     pub profile: Profile,
     pub sticking: Option<Sticking>,
     pub slow: Vec<Slow>,
     /// Ports through which every read fails, although everything else works. Counted from 0, in the order of the portals.
     pub failing_reads: Vec<u16>,
+    pub access_changes: AccessChanges,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            profile: Profile::default(),
+            sticking: None,
+            slow: Vec::new(),
+            failing_reads: Vec::new(),
+            access_changes: AccessChanges::Implicit,
+        }
+    }
 }
 
 /// A port through which every command that reads or changes blocks takes longer.

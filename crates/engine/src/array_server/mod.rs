@@ -363,6 +363,7 @@ fn build(config: &ArrayConfig) -> Result<Vec<Array>, ArrayError> {
             controllers: number(controllers),
             ports_per_controller: number(per_controller),
             units: units.map(|(lun, (unit, medium))| unit_options(lun, unit, medium.clone())).collect(),
+            access_changes: config.behaviour.access_changes,
             ..array::Options::default()
         });
         config.behaviour.profile.set_up(&mut array);

@@ -1,11 +1,14 @@
 //! What the host of a shard says of its disks, for exports and for people.
 
-use host::DiskView;
 use host::failover::FailoverReport;
+use host::{DiskView, NexusIndex};
+use scsi::Lun;
 use scsi_multipath::{Disk, FenceView, Hold, PathView};
 
 use super::Shard;
-use crate::status::{DiskStatus, FailoverStatus, FenceStatus, LatencyStatus, PathStatus, PortalStatus};
+use crate::status::{
+    DiskStatus, FailoverStatus, FenceStatus, LatencyStatus, PathStatus, PortalStatus, UnusedStatus,
+};
 
 impl Shard {
     /// What a new NBD client can choose from: disk number and export, the first found first.
@@ -51,6 +54,7 @@ impl Shard {
             fences_waived: view.fences_waived,
             failovers: view.failovers.iter().map(|report| self.failover_status(report)).collect(),
             paths: paths.filter_map(|path| self.path_status(&path)).collect(),
+            unused: view.unused.iter().map(|unused| self.unused_status(*unused)).collect(),
         }
     }
 
@@ -67,6 +71,11 @@ impl Shard {
             longest_wait_us: report.longest_wait.as_micros(),
             fence: report.fence.code().to_owned(),
         }
+    }
+
+    fn unused_status(&self, (nexus, lun): (NexusIndex, Lun)) -> UnusedStatus {
+        let portal = self.host.nexus(nexus).map_or_else(String::new, |nexus| nexus.portal.to_string());
+        UnusedStatus { portal, lun: lun.to_string() }
     }
 
     fn fence_status(&self, view: &FenceView) -> FenceStatus {

@@ -29,6 +29,8 @@ pub enum What {
     DiskNotServed,
     PathJoined,
     PathRefused(Contradiction),
+    /// Its disk has a path and is to have one only.
+    PathUnused,
     SessionUp {
         /// Logins of this nexus so far.
         logins: u64,
@@ -119,6 +121,7 @@ pub const CODES: &[&str] = &[
     "disk-not-served",
     "path-joined",
     "path-refused",
+    "path-unused",
     "path-usable",
     "path-waiting",
     "path-down",
@@ -136,6 +139,8 @@ pub const CODES: &[&str] = &[
     "feature-missing",
     "request-failed",
     "weak-name",
+    "group-activated",
+    "group-not-activated",
     "no-path",
     "path-available",
     "removal-armed",
@@ -179,6 +184,7 @@ impl What {
             Self::DiskNotServed => "disk-not-served",
             Self::PathJoined => "path-joined",
             Self::PathRefused(_) => "path-refused",
+            Self::PathUnused => "path-unused",
             Self::SessionUp { .. } => "session-up",
             Self::SessionLost(_) => "session-lost",
             Self::SessionFailed(_) => "session-failed",
@@ -223,6 +229,7 @@ impl What {
             Self::DiskRemoved
             | Self::DiskNotServed
             | Self::PathJoined
+            | Self::PathUnused
             | Self::NothingDiscovered
             | Self::PortalRefused
             | Self::UnitRejected
@@ -292,6 +299,8 @@ const fn code_of_report(report: &Report) -> &'static str {
         Report::FenceProved { .. } => "fence-proved",
         Report::FenceWaived { .. } => "fence-waived",
         Report::WeakName { .. } => "weak-name",
+        Report::GroupActivated { .. } => "group-activated",
+        Report::GroupNotActivated { .. } => "group-not-activated",
     }
 }
 
@@ -364,6 +373,10 @@ fn inputs_of_report(report: &Report) -> Vec<(&'static str, Input)> {
         }
         Report::FenceWaived { by, after, .. } => vec![("by", text(by)), ("after-ms", millis(*after))],
         Report::WeakName { name } => vec![("name", text(name))],
+        Report::GroupActivated { group, .. } => vec![("group", Input::Number((*group).into()))],
+        Report::GroupNotActivated { group, failure, .. } => {
+            vec![("group", Input::Number((*group).into())), ("failure", text(failure))]
+        }
         Report::PathRemoved { .. }
         | Report::CacheLost { .. }
         | Report::Rediscover { .. }

@@ -4,6 +4,7 @@ mod changes;
 mod explain;
 mod failovers;
 mod fences;
+mod losses;
 mod memory;
 mod operators;
 mod rig;

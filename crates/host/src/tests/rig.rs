@@ -170,8 +170,10 @@ pub(super) fn options(ports: usize) -> Options {
             layer: Layer::Multipath,
             slow_paths: multipath::SlowPaths::Demote,
             hedging: multipath::Hedging::Off,
+            multipath: crate::config::Multipath::Always,
             sharing: scsi_multipath::Sharing::default(),
             fence: scsi_multipath::FencePolicy::default(),
+            alua: scsi_multipath::Alua::Implicit,
         },
         filter: Filter::default(),
         salt: Vec::new(),
@@ -192,7 +194,12 @@ impl Rig {
 
     /// Nothing has happened but the start.
     pub(super) fn with(options: Options, ports: usize) -> Self {
-        let units = (0..2).map(|lun| UnitOptions::memory(lun, 1 << 20)).collect();
+        Self::with_units(options, ports, 2)
+    }
+
+    /// The same with so many logical units.
+    pub(super) fn with_units(options: Options, ports: usize, units: u16) -> Self {
+        let units = (0..units).map(|lun| UnitOptions::memory(lun, 1 << 20)).collect();
         let array = Array::new(array::Options {
             controllers: 1,
             ports_per_controller: u16::try_from(ports).unwrap(),
@@ -251,6 +258,11 @@ impl Rig {
 
     pub(super) fn is_up(&self, nexus: usize) -> bool {
         self.host.nexus(NexusIndex(u32::try_from(nexus).unwrap())).is_some_and(|nexus| nexus.is_up)
+    }
+
+    /// Commands that came through a port and were executed.
+    pub(super) fn commands(&self, port: usize) -> u64 {
+        self.array.ports().nth(port).map_or(0, |(_, _, counters)| counters.commands)
     }
 
     /// The path of the disk behind a LUN over a nexus.

@@ -151,6 +151,10 @@ impl Disk {
             Some(old) => Want { at: old.at.min(at), ..new },
             None => new,
         });
+        if cause >= AccessCause::Told {
+            // The driver may have put off what it was told before: this is news.
+            inquiry.told = None;
+        }
     }
 
     fn inquiry_mut(&mut self, target: TargetId) -> &mut Inquiry {

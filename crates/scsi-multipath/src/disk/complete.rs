@@ -40,6 +40,9 @@ impl Disk {
             Kind::Disk { path, flight: Flight::Check { attempt } } => {
                 self.check_ended(now, path, attempt, ending);
             }
+            Kind::Disk { path, flight: Flight::Activation { target, group } } => {
+                self.activation_ended(now, path, (target, group), ending);
+            }
             Kind::Survey { .. } | Kind::Direct { .. } => {
                 debug_assert!(false, "a command of somebody else came back to a disk");
             }

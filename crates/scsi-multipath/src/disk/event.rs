@@ -52,6 +52,11 @@ pub enum Event {
     MayAskAccess {
         target: TargetId,
     },
+    /// It is the disk's turn to do what [`Action::WantActivation`] wanted. Answered by one
+    /// [`Action::ActivationEnded`], in its time.
+    MayActivate {
+        target: TargetId,
+    },
     /// Another logical unit of the target, whose groups stood as the disk's do, was told this. What the disk was told
     /// or refused itself counts more.
     AccessAssumed {
@@ -190,6 +195,15 @@ pub enum Action {
     AccessAnswered {
         target: TargetId,
         answer: AccessAnswer,
+    },
+    /// The disk wants to ask a group of this target to become active/optimized (SET TARGET PORT GROUPS): say
+    /// [`Event::MayActivate`] when no other one does. Only with [`crate::Alua::Explicit`].
+    WantActivation {
+        target: TargetId,
+    },
+    /// It was done, failed, or is not wanted any more.
+    ActivationEnded {
+        target: TargetId,
     },
     /// Give back what was started on `path` and is not on its way yet, as [`Ending::Withdrawn`]: the path is closed until
     /// it is known what is behind it.

@@ -4,6 +4,7 @@
 //! endings mean. The disk itself asks questions (probes) about a path when an ending puts it in doubt.
 
 mod access;
+mod activate;
 mod check;
 mod claims;
 mod complete;
@@ -33,6 +34,7 @@ use crate::command::{Command, Context, Kind};
 use crate::identity::Identity;
 use crate::unit::Unit;
 use access::Inquiry;
+use activate::Activation;
 use claims::Claims;
 use features::{Features, Missing};
 use fence::Fence;
@@ -42,6 +44,7 @@ use resets::Resets;
 use work::{Said, Step, Work};
 
 pub use access::{AccessAnswer, AccessCause};
+pub use activate::Alua;
 pub use event::{Action, Event, Function, Hold, Managed, Proof, TargetId};
 pub use report::{Feature, Reason, Report, Waiver};
 pub(crate) use work::Flight;
@@ -52,6 +55,7 @@ pub struct Options {
     pub head: multipath::Options,
     pub sharing: Sharing,
     pub fence: FencePolicy,
+    pub alua: Alua,
 }
 
 /// Who writes to the logical unit.
@@ -96,6 +100,7 @@ impl Default for Options {
             },
             sharing: Sharing::default(),
             fence: FencePolicy::default(),
+            alua: Alua::default(),
         }
     }
 }
@@ -138,6 +143,7 @@ pub struct Disk {
     access_poll: Option<Instant>,
     /// What is asked about port groups, for each target.
     inquiries: Vec<Inquiry>,
+    activation: Activation,
     /// The earliest of all that the disk itself waits for.
     deadline: Option<Instant>,
     /// What was last reported of failed requests, and when.
@@ -240,6 +246,7 @@ impl Disk {
             next_id: 0,
             access_poll: None,
             inquiries: Vec::new(),
+            activation: Activation::default(),
             deadline: None,
             complained: None,
             actions,
@@ -276,6 +283,10 @@ impl Disk {
             Event::PathRemoved { path } => self.path_removed(now, path),
             Event::MayAskAccess { target } => {
                 self.may_ask_access(now, target);
+                self.tend(now);
+            }
+            Event::MayActivate { target } => {
+                self.may_activate(now, target);
                 self.tend(now);
             }
             Event::AccessAssumed { target, groups } => self.access_assumed(now, target, &groups),

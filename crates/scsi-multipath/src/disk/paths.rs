@@ -150,8 +150,9 @@ impl Disk {
             Life::Draining { until } | Life::Flushing { until } => Some(until),
             _ => None,
         };
+        let activation = self.tend_activation(now);
         let paths = self.paths.iter().filter_map(Path::deadline);
-        let access = [self.access_poll, self.access_deadline()].into_iter().flatten();
+        let access = [self.access_poll, self.access_deadline(), activation].into_iter().flatten();
         self.deadline = paths.chain(access).chain(closing).chain(fences).min();
     }
 

@@ -78,6 +78,18 @@ pub enum Report {
         by: Waiver,
         after: Duration,
     },
+    /// The path's port group was told to become active/optimized, and the device has taken it.
+    GroupActivated {
+        path: PathId,
+        group: u16,
+    },
+    /// The same, and it has not.
+    GroupNotActivated {
+        path: PathId,
+        group: u16,
+        failure: Failure,
+        attempts_left: u32,
+    },
     /// Two names of one logical unit would have been one disk if only the names were compared.
     WeakName {
         name: Name,
@@ -162,6 +174,14 @@ impl fmt::Display for Report {
             Self::FenceWaived { path, by, after } => {
                 write!(f, "fence of path {path} waived by {by} after {after:?}")
             }
+            Self::GroupActivated { path, group } => {
+                write!(f, "port group {group} of path {path} was told to become optimized")
+            }
+            Self::GroupNotActivated { path, group, failure, attempts_left } => write!(
+                f,
+                "port group {group} of path {path} does not become optimized: {failure}; {attempts_left} more \
+                 attempts"
+            ),
             Self::WeakName { name } => {
                 write!(f, "{name} is a weak name: nothing but the vendor's habit makes it unique")
             }

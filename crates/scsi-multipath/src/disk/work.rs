@@ -6,6 +6,7 @@ use block::{Buffer, Completion, Operation, Request, Tag};
 use multipath::{Mark, Node, Ticket};
 use scsi::{CdbBytes, Transfer};
 
+use super::TargetId;
 use super::claims::Extent;
 use crate::disposition::{CommandClass, Failure};
 use crate::question::Question;
@@ -101,6 +102,8 @@ pub(crate) enum Flight {
     Canary,
     /// A block that is read to see whether this path works, so many times so far.
     Check { attempt: u8 },
+    /// SET TARGET PORT GROUPS for this group.
+    Activation { target: TargetId, group: u16 },
 }
 
 impl Work {
@@ -183,6 +186,7 @@ impl fmt::Debug for Flight {
             Self::Probe(question) => write!(f, "{question}"),
             Self::Canary => f.write_str("canary"),
             Self::Check { attempt } => write!(f, "check, attempt {attempt}"),
+            Self::Activation { group, .. } => write!(f, "SET TARGET PORT GROUPS, group {group}"),
         }
     }
 }

@@ -263,6 +263,9 @@ impl Draft {
     /// None only if a question was left out that may not be.
     pub(super) fn into_unit(self) -> Option<Unit> {
         let reports_access = self.reports_access();
+        let sets_access = self.inquiry.is_some_and(|inquiry| {
+            matches!(inquiry.port_groups, PortGroupSupport::Explicit | PortGroupSupport::Both)
+        });
         let inquiry = self.inquiry?;
         Some(Unit {
             identity: self.identity?,
@@ -283,6 +286,7 @@ impl Draft {
             preferred: self.preferred,
             groups: self.groups,
             reports_access,
+            sets_access,
             transition_max: self.transition_max,
         })
     }

@@ -7,8 +7,9 @@ use clock::Duration;
 use multipath::{Access, NoPath, PathId, PathState, Policy};
 use scsi::SenseKey;
 use scsi::cdb::operation as op;
+use scsi::inquiry::PortGroupSupport;
 use scsi::port_groups::AccessState;
-use scsi_multipath::{AccessAnswer, AccessCause, Event, GroupAccess, Options, TargetId};
+use scsi_multipath::{AccessAnswer, AccessCause, Alua, Event, GroupAccess, Options, TargetId};
 
 use crate::device::{Device, sense};
 use crate::rig::{Fault, Rig, unit_at};
@@ -108,12 +109,12 @@ fn one_question_is_for_all_paths_that_had_the_news() {
     for _ in 0..8 {
         rig.read(0, 512);
     }
-    assert_eq!(rig.wanted.len(), 1);
+    assert_eq!(rig.wanted.len(), 4, "each is said");
     rig.handle(Event::MayAskAccess { target: TargetId(0) });
     assert_eq!(asked(&rig), 1);
     assert_eq!(rig.answers.len(), 1);
     rig.pass(Duration::from_secs(600));
-    assert_eq!(rig.wanted.len(), 1, "nothing is open");
+    assert_eq!(rig.wanted.len(), 4, "nothing is open");
 }
 
 #[test]
@@ -314,6 +315,17 @@ fn with_no_path_to_ask_on_the_disk_wants_to_know_nothing() {
 }
 
 #[test]
+fn news_are_said_again_while_what_was_said_before_is_put_off() {
+    let mut rig = rig(1);
+    rig.may_ask = false;
+    for _ in 0..2 {
+        rig.fault(1, attention(0x2a, 0x06));
+        rig.read(0, 512);
+    }
+    assert_eq!(rig.wanted, [(PathId(1), AccessCause::Told); 2]);
+}
+
+#[test]
 fn news_that_come_while_the_question_is_out_are_asked_about_again() {
     let mut rig = rig(2);
     rig.holding = vec![op::MAINTENANCE_IN];
@@ -389,4 +401,113 @@ fn a_port_in_standby_that_cannot_show_its_new_size_does_not_hold_back_the_disk()
     assert_eq!(rig.state(2), OPTIMIZED);
     let capacity = rig.disk.unit(PathId(2)).and_then(|unit| unit.capacity);
     assert_eq!(capacity.map(|capacity| capacity.blocks), Some(16));
+}
+
+fn explicit(tpgs: PortGroupSupport, alua: Alua) -> Rig {
+    let mut device = Device::new(8, 1);
+    device.tpgs = tpgs;
+    Rig::with_options(device, 2, Options { alua, ..with(Policy::RoundRobin, NoPath::Queue) })
+}
+
+/// Both groups go to these states, and the disk is told.
+fn all_go_to(rig: &mut Rig, states: [AccessState; 2]) {
+    for (group, state) in [1, 2].into_iter().zip(states) {
+        rig.device.access.insert(group, state);
+        rig.fault(group.into(), attention(0x2a, 0x06));
+    }
+    for _ in 0..4 {
+        rig.read(0, 512);
+    }
+}
+
+fn changes(rig: &Rig) -> Vec<u16> {
+    ports(rig, op::MAINTENANCE_OUT)
+}
+
+#[test]
+fn without_the_word_explicit_no_group_is_ever_changed() {
+    for tpgs in [PortGroupSupport::Implicit, PortGroupSupport::Explicit, PortGroupSupport::Both] {
+        let mut rig = explicit(tpgs, Options::default().alua);
+        for state in [AccessState::Standby, AccessState::NonOptimized, AccessState::Unavailable] {
+            all_go_to(&mut rig, [state; 2]);
+            rig.pass(Duration::from_secs(600));
+        }
+        assert_eq!(changes(&rig), [], "{tpgs:?}");
+        assert!(asked(&rig) > 0);
+    }
+}
+
+#[test]
+fn a_device_that_lets_nobody_change_its_groups_is_not_asked_to() {
+    let mut rig = explicit(PortGroupSupport::Implicit, Alua::Explicit);
+    all_go_to(&mut rig, [AccessState::Standby; 2]);
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(changes(&rig), []);
+}
+
+#[test]
+fn with_no_usable_path_a_standby_group_is_activated_at_once() {
+    let mut rig = explicit(PortGroupSupport::Both, Alua::Explicit);
+    rig.device.preferred = Some(2);
+    all_go_to(&mut rig, [AccessState::Unavailable, AccessState::Standby]);
+    assert_eq!(changes(&rig), [2], "an unavailable one need not know the command");
+    assert_eq!(rig.state(2), OPTIMIZED);
+    assert!(rig.reported("port group 2 of path P2 was told to become optimized"));
+    assert_eq!(rig.activations_ended, 1);
+    let read = rig.read(0, 512);
+    rig.assert_ok(read);
+}
+
+#[test]
+fn a_path_that_serves_is_activated_when_no_optimized_one_comes_back_within_five_seconds() {
+    let mut rig = explicit(PortGroupSupport::Explicit, Alua::Explicit);
+    all_go_to(&mut rig, [AccessState::NonOptimized, AccessState::Standby]);
+    rig.pass(Duration::from_millis(4_900));
+    assert_eq!(changes(&rig), []);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(changes(&rig), [1]);
+    assert_eq!(rig.state(1), OPTIMIZED);
+}
+
+#[test]
+fn a_path_that_only_shows_its_identity_again_is_no_reason_to_move_anything() {
+    let mut rig = explicit(PortGroupSupport::Both, Alua::Explicit);
+    all_go_to(&mut rig, [AccessState::Optimized, AccessState::NonOptimized]);
+    rig.holding = vec![op::INQUIRY];
+    rig.fault(1, attention(0x3f, 0x03));
+    rig.read(0, 512);
+    rig.pass(Duration::from_secs(9));
+    assert_eq!(rig.state(1), PathState::Waiting);
+    assert_eq!(changes(&rig), []);
+}
+
+#[test]
+fn a_device_that_cannot_is_asked_ten_times_ever_more_rarely_and_then_no_more() {
+    let mut rig = explicit(PortGroupSupport::Both, Alua::Explicit);
+    rig.device.unknown.push(op::MAINTENANCE_OUT);
+    all_go_to(&mut rig, [AccessState::Standby; 2]);
+    rig.pass(Duration::from_secs(8));
+    assert_eq!(changes(&rig).len(), 4, "after 0, 1, 3 and 7 s");
+    rig.pass(Duration::from_secs(24 * 3600));
+    assert_eq!(changes(&rig).len(), 10);
+    assert!(rig.reported("does not become optimized: command not supported; 0 more attempts"));
+    rig.device.unknown.clear();
+    rig.device.access.insert(1, AccessState::Optimized);
+    rig.pass(Duration::from_secs(120));
+    assert_eq!(rig.state(1), OPTIMIZED, "its states are asked for all the same");
+    all_go_to(&mut rig, [AccessState::Standby; 2]);
+    assert_eq!(changes(&rig).len(), 11, "after a time of peace it may be asked again");
+}
+
+#[test]
+fn whose_turn_it_is_says_the_driver() {
+    let mut rig = explicit(PortGroupSupport::Both, Alua::Explicit);
+    rig.may_ask = false;
+    all_go_to(&mut rig, [AccessState::Standby; 2]);
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(changes(&rig), []);
+    rig.handle(Event::MayActivate { target: TargetId(0) });
+    assert_eq!(changes(&rig).len(), 1);
+    rig.handle(Event::MayActivate { target: TargetId(0) });
+    assert_eq!((changes(&rig).len(), rig.activations_ended), (1, 2), "it wants no second one");
 }

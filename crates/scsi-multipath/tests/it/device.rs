@@ -6,7 +6,7 @@ use scsi::capacity::{Capacity, Capacity10};
 use scsi::cdb::{Cdb, PortGroupsFormat};
 use scsi::inquiry::{InquiryData, Peripheral, PortGroupSupport};
 use scsi::mode::{CachingPage, ModePage, ModeParameters};
-use scsi::port_groups::{AccessState, PortGroup, PortGroups, StateChange, SupportedStates};
+use scsi::port_groups::{AccessState, PortGroup, PortGroups, SetPortGroups, StateChange, SupportedStates};
 use scsi::unmap::UnmapList;
 use scsi::vpd::{
     self, BlockLimitsPage, CodeSet, Designator, DesignatorType, DeviceIdPage, LogicalProvisioningPage,
@@ -89,6 +89,11 @@ impl Device {
         }
         match cdb {
             Cdb::TestUnitReady => Reply::good(),
+            Cdb::SetTargetPortGroups { .. } => {
+                let list = SetPortGroups::parse(&command.buffer).expect("a list of groups");
+                self.access.extend(list.groups);
+                Reply::good()
+            }
             Cdb::Read(access) => {
                 let bytes = match self.range(access.lba, access.blocks.0) {
                     Some((from, to)) => self.medium[from..to].to_vec(),
@@ -146,7 +151,10 @@ impl Device {
 
     /// What a port that is not active does not do.
     fn refuse_by_access(&self, port: u16, cdb: &Cdb) -> Option<Reply> {
-        let always = matches!(cdb, Cdb::Inquiry { .. } | Cdb::ReportTargetPortGroups { .. });
+        let always = matches!(
+            cdb,
+            Cdb::Inquiry { .. } | Cdb::ReportTargetPortGroups { .. } | Cdb::SetTargetPortGroups { .. }
+        );
         match self.access[&port] {
             _ if always => None,
             AccessState::Standby => Some(sense(SenseKey::NotReady, 0x04, 0x0b)),

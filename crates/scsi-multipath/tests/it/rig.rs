@@ -72,6 +72,7 @@ pub(crate) struct Rig {
     pub(crate) may_ask: bool,
     pub(crate) wanted: Vec<(PathId, AccessCause)>,
     pub(crate) answers: Vec<AccessAnswer>,
+    pub(crate) activations_ended: usize,
     /// What an operator has said of the paths that are found.
     pub(crate) hold: Option<Hold>,
     pub(crate) checked: Vec<(PathId, Result<(), Failure>)>,
@@ -109,6 +110,7 @@ impl Rig {
             may_ask: true,
             wanted: Vec::new(),
             answers: Vec::new(),
+            activations_ended: 0,
             hold: None,
             checked: Vec::new(),
             next_tag: 0,
@@ -166,6 +168,11 @@ impl Rig {
                         self.disk.handle(self.now, Event::MayAskAccess { target: TargetId(0) });
                     }
                 }
+                Action::WantActivation { target } if self.may_ask => {
+                    self.disk.handle(self.now, Event::MayActivate { target });
+                }
+                Action::WantActivation { .. } => {}
+                Action::ActivationEnded { .. } => self.activations_ended += 1,
                 Action::AccessAnswered { answer, .. } => self.answers.push(answer),
                 Action::Manage { path, function } => {
                     self.functions.push_back((path, function));

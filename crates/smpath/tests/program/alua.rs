@@ -54,3 +54,31 @@ fn a_group_that_is_changed_by_hand_is_shown_so_by_the_array_and_by_the_disk() {
     drop(client);
     run.stop();
 }
+
+/// SET TARGET PORT GROUPS that the array has seen.
+fn changes(operator: &str) -> u64 {
+    let status: Value = serde_json::from_str(&ask(&["alua", "--json", "--control", operator])).unwrap();
+    status["ports"].as_array().unwrap().iter().filter_map(|port| port["group_changes"].as_u64()).sum()
+}
+
+#[test]
+fn groups_that_do_not_serve_are_changed_only_if_that_was_asked_for() {
+    for (mode, is_changed) in
+        [(&[][..], false), (&["--alua", "implicit"], false), (&["--alua", "explicit"], true)]
+    {
+        let room = Room::new();
+        let operator = text(&room.path("array"));
+        let array = Array::start(&["--lu", "size=1M", "--tpgs", "both", "--control", &operator]);
+        let target = array.portal(0);
+        let mut run = room.serve(&[&["--target", &target, "--no-path", "2s"], mode].concat());
+        let mut client = room.client("");
+        let mut bytes = [0; 512];
+        for (group, state) in [("1", "unavailable"), ("2", "standby")] {
+            ask(&["alua", "--control", &operator, "--group", group, "--state", state]);
+        }
+        assert_eq!(client.read(0, &mut bytes).is_ok(), is_changed, "{mode:?}");
+        assert_eq!(changes(&operator) > 0, is_changed, "{mode:?}");
+        drop(client);
+        run.stop();
+    }
+}

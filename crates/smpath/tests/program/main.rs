@@ -8,6 +8,7 @@ mod common;
 mod credentials;
 mod endings;
 mod garbage;
+mod modes;
 mod operators;
 mod service;
 mod settings;
