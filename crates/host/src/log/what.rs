@@ -255,6 +255,19 @@ impl Cause {
         }
     }
 
+    /// There was no session yet.
+    pub(crate) const fn is_of_a_login(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailed
+                | Self::ConnectTimeout
+                | Self::LoginFailed
+                | Self::LoginTimeout
+                | Self::Authentication
+                | Self::TargetMoved
+        )
+    }
+
     /// Whether the way there may be dark.
     pub(crate) const fn loss(self) -> Loss {
         match self {

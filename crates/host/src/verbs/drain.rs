@@ -170,14 +170,15 @@ impl Host {
             for path in &drain.paths {
                 let Some(disk) = self.paths.get(path).map(|path| path.disk) else { continue };
                 let text = format!(
-                    "{}: path {} drained after {after:?}: it may be unplugged",
+                    "{}: path {} drained {}: it may be unplugged",
                     self.disk_name(disk),
-                    self.path_name(*path)
+                    self.path_name(*path),
+                    shown(after)
                 );
                 let (subject, what) = (Subject::Path(disk, *path), What::Drained { after });
                 self.tell(Severity::Info, NoticeKind::Other, subject, what, text);
             }
-            let text = format!("{}: drained after {after:?}, may be unplugged", self.names_of(&drain.paths));
+            let text = format!("{}: drained {}, may be unplugged", self.names_of(&drain.paths), shown(after));
             self.answer(drain.ticket, Ok(text));
         }
     }
@@ -221,4 +222,9 @@ impl Host {
             self.answer(drain.ticket, outcome);
         }
     }
+}
+
+/// `at once`, `after 1.2s`.
+fn shown(after: Duration) -> String {
+    if after.is_zero() { String::from("at once") } else { format!("after {after:?}") }
 }
