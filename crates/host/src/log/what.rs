@@ -51,6 +51,8 @@ pub enum What {
     PortalRefused,
     UnitRejected,
     NoUnits,
+    /// The driver says so: of exports, of the state folder, of its own life.
+    Program,
     /// Which they are is told nowhere.
     CredentialsChanged,
     /// An operator has changed a setting.
@@ -153,6 +155,7 @@ pub const CODES: &[&str] = &[
     "portal-refused",
     "unit-rejected",
     "no-units",
+    "program",
     "credentials-changed",
     "policy-set",
     "no-path-set",
@@ -189,6 +192,7 @@ impl What {
             Self::PortalRefused => "portal-refused",
             Self::UnitRejected => "unit-rejected",
             Self::NoUnits => "no-units",
+            Self::Program => "program",
             Self::CredentialsChanged => "credentials-changed",
             Self::Set { code, .. } | Self::Operator(code) => code,
             Self::Drained { .. } => "drained",
@@ -227,6 +231,7 @@ impl What {
             | Self::PortalRefused
             | Self::UnitRejected
             | Self::CredentialsChanged
+            | Self::Program
             | Self::NoUnits => Vec::new(),
         }
     }
