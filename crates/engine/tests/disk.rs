@@ -382,3 +382,35 @@ fn a_client_whose_disk_was_removed_is_told_and_hung_up_on() {
     assert!(codes.contains(&"path-removed") && codes.contains(&"disk-removed"), "{codes:?}");
     rig.stop();
 }
+
+#[test]
+fn a_failover_is_told_with_its_times_and_its_fence() {
+    let rig = Rig::start("failover", NoPath::Queue);
+    let mut client = rig.client();
+    let fault = array::Fault {
+        scope: array::Scope { class: array::Class::Write, ..array::Scope::default() },
+        when: array::When::times(1),
+        effect: array::Effect::LoseStatus,
+    };
+    rig.array.tell(array::Event::SetFault(array::FaultId(1), fault));
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| client.write(0, &[7; BLOCK], Durability::Volatile));
+        rig.wait_until(|snapshot| snapshot.disks[0].paths.iter().any(|path| path.in_flight > 0));
+        // The path that carries the write is the only one with something in flight.
+        let snapshot = rig.shard.snapshot().unwrap();
+        let busy = snapshot.disks[0].paths.iter().find(|path| path.in_flight > 0).unwrap().portal;
+        let port = rig.array.addresses().iter().position(|address| *address == busy).unwrap();
+        rig.array.set_port(port, PortFault::Reset);
+        writing.join().unwrap().unwrap();
+        rig.array.set_port(port, PortFault::None);
+    });
+    rig.wait_until(|snapshot| !snapshot.disks[0].failovers.is_empty());
+    let snapshot = rig.shard.snapshot().unwrap();
+    let failover = &snapshot.disks[0].failovers[0];
+    assert_eq!((failover.touched, failover.resent, failover.failed, failover.unfinished), (1, 1, 0, 0));
+    assert_eq!((failover.cause.as_str(), failover.fence.as_str()), ("connection-lost", "proved"));
+    let events = rig.shard.events(0, Some(snapshot.disks[0].identity.clone())).unwrap().events;
+    let event = events.iter().find(|event| event.code == "failover").expect("it is an event");
+    assert!(event.text.contains("1 requests touched, 1 sent again"), "{}", event.text);
+    assert!(rig.stop());
+}

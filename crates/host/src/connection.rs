@@ -594,7 +594,10 @@ impl Host {
         if news {
             let kind = if had_paths { NoticeKind::PathLost } else { NoticeKind::PortalFailed };
             let severity = if had_paths { Severity::Warning } else { Severity::Error };
-            let what = if had_paths { What::SessionLost(cause) } else { What::SessionFailed(cause) };
+            let what = match had_paths && !cause.is_of_a_login() {
+                true => What::SessionLost(cause),
+                false => What::SessionFailed(cause),
+            };
             self.tell(severity, kind, Subject::Nexus(index), what, text);
         }
         if cause == Cause::Authentication {

@@ -2,7 +2,7 @@
 
 use clock::Instant;
 use multipath::{HeadIndex, Lag, NoPath, Pace, PathId, PathState, Policy, Why};
-use scsi_multipath::{AccessState, Disk, PathView, Reason};
+use scsi_multipath::{AccessState, Disk, Hold, PathView, Reason};
 
 use crate::disks::Entry;
 use crate::event::DiskIndex;
@@ -87,7 +87,7 @@ impl Host {
         let (why, remedy) = match view.reason {
             Reason::FailedByOperator => (words("failed by an operator"), format!("`smpath reinstate {id}`")),
             Reason::Drained => (words("drained by an operator"), format!("`smpath reinstate {id}`")),
-            Reason::Lost => self.lost(id),
+            Reason::Lost => self.lost(id, view.hold),
             Reason::Access | Reason::Assumed => access(view.access),
             Reason::Verifying | Reason::Verified => (
                 words("it has to show its identity before anything is sent on it"),
@@ -114,17 +114,26 @@ impl Host {
     }
 
     /// The session of a path is gone.
-    fn lost(&self, path: PathId) -> (String, String) {
+    fn lost(&self, path: PathId, hold: Option<Hold>) -> (String, String) {
         let nexus = self.paths.get(&path).map(|path| &self.nexuses[path.nexus as usize]);
         let Some(nexus) = nexus else { return (words("its session is gone"), words("a new login")) };
+        if nexus.is_up() {
+            let why = words("a command on it failed in the transport, and its session stands");
+            return (why, words("its answer to INQUIRY of VPD page 83h, which is asked for"));
+        }
         let error = nexus.last_error.as_deref().unwrap_or("the session was lost");
+        let kept_out = match hold {
+            Some(Hold::Failed) => "; and an operator has failed it",
+            Some(Hold::Drained) => "; and an operator has drained it",
+            None => "",
+        };
         let remedy = match nexus.state() {
             "waiting" => {
                 words("the next login, which is tried again and again; `smpath rescan` tries at once")
             }
             state => format!("a login, which is at: {state}"),
         };
-        (format!("no session with {}: {error}", nexus.portal), remedy)
+        (format!("no session with {}: {error}{kept_out}", nexus.portal), remedy)
     }
 
     fn waits(&self, disk: &Disk, entry: &Entry) -> Vec<Wait> {

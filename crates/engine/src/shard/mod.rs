@@ -341,6 +341,7 @@ impl Shard {
     }
 
     pub(crate) fn notice(&mut self, severity: Severity, kind: NoticeKind, text: String) {
+        self.host.note(self.now, severity, text.clone());
         self.tell(Notice { severity, text, kind });
     }
 

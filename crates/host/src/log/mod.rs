@@ -101,6 +101,12 @@ impl Host {
         self.log.since(sequence.min(self.log.newest))
     }
 
+    /// Puts something into the log that the driver has to say, and says as a notice itself.
+    pub fn note(&mut self, now: Instant, severity: Severity, text: String) {
+        self.now = now;
+        self.record(severity, Subject::Nobody, What::Program, text);
+    }
+
     /// Puts an event into the log, and says it as a notice as well.
     pub(crate) fn tell(
         &mut self,

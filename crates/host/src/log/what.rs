@@ -53,6 +53,8 @@ pub enum What {
     PortalRefused,
     UnitRejected,
     NoUnits,
+    /// The driver says so: of exports, of the state folder, of its own life.
+    Program,
     /// Which they are is told nowhere.
     CredentialsChanged,
     /// An operator has changed a setting.
@@ -158,6 +160,7 @@ pub const CODES: &[&str] = &[
     "portal-refused",
     "unit-rejected",
     "no-units",
+    "program",
     "credentials-changed",
     "policy-set",
     "no-path-set",
@@ -195,6 +198,7 @@ impl What {
             Self::PortalRefused => "portal-refused",
             Self::UnitRejected => "unit-rejected",
             Self::NoUnits => "no-units",
+            Self::Program => "program",
             Self::CredentialsChanged => "credentials-changed",
             Self::Set { code, .. } | Self::Operator(code) => code,
             Self::Drained { .. } => "drained",
@@ -234,6 +238,7 @@ impl What {
             | Self::PortalRefused
             | Self::UnitRejected
             | Self::CredentialsChanged
+            | Self::Program
             | Self::NoUnits => Vec::new(),
         }
     }
@@ -260,6 +265,19 @@ impl Cause {
             Self::Survey => "survey",
             Self::Ending => "ending",
         }
+    }
+
+    /// There was no session yet.
+    pub(crate) const fn is_of_a_login(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailed
+                | Self::ConnectTimeout
+                | Self::LoginFailed
+                | Self::LoginTimeout
+                | Self::Authentication
+                | Self::TargetMoved
+        )
     }
 
     /// Whether the way there may be dark.

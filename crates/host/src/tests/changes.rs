@@ -173,7 +173,7 @@ fn a_portal_that_sends_us_to_itself_is_not_asked_without_a_pause() {
     rig.advance(seconds(10));
     let times = connects(&rig, 0);
     assert!((5..20).contains(&times), "{times} connections in 10 s");
-    assert_eq!(cause_of(&rig, "session-lost"), "target-moved");
+    assert_eq!(cause_of(&rig, "session-failed"), "target-moved");
     rig.doors[0] = Door::Open;
     rig.run_until(|rig| rig.is_up(0));
 }
@@ -200,7 +200,7 @@ fn after_a_login_is_refused_newer_credentials_are_used_at_once_and_never_told() 
     rig.advance(seconds(30));
     assert!(!rig.is_up(0));
     assert!(rig.credentials_refused > 0);
-    assert_eq!(cause_of(&rig, "session-lost"), "authentication");
+    assert_eq!(cause_of(&rig, "session-failed"), "authentication");
     rig.host.handle(rig.now, Event::Credentials(credentials("second secret 2")));
     rig.advance(Duration::from_millis(1));
     assert!(rig.is_up(0));

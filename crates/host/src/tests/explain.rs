@@ -53,6 +53,19 @@ fn each_path_that_is_not_taken_has_its_reason() {
 }
 
 #[test]
+fn a_path_that_is_lost_and_kept_out_has_both_reasons() {
+    let mut rig = Rig::new(2);
+    let path = rig.path(0, 0);
+    rig.said(Verb::Fail { path: path.to_string(), force: false }).unwrap();
+    rig.doors[0] = Door::Refusing;
+    rig.cut(0);
+    rig.advance(Duration::from_millis(1));
+    let explanation = of(&rig, path);
+    assert_eq!(explanation.code, "transport-failed");
+    assert!(explanation.why.ends_with("; and an operator has failed it"), "{}", explanation.why);
+}
+
+#[test]
 fn an_access_state_is_the_reason_why_no_path_is_taken() {
     let mut rig = Rig::new(1);
     let group = GroupId(1);

@@ -4,7 +4,9 @@ use array::{Class, Effect, Fault, FaultId, Place, Scope, Until, When};
 use clock::Duration;
 use multipath::{Access, NoPath, PathState, Policy};
 
-use super::rig::{Rig, address};
+use scsi_multipath::Disk;
+
+use super::rig::{Door, Rig, address};
 use crate::Verb;
 
 const USABLE: PathState = PathState::Usable(Access::Optimized);
@@ -183,11 +185,118 @@ fn the_policy_changes_under_load_and_nothing_is_lost() {
 fn a_no_path_policy_that_is_set_while_requests_wait_decides_about_them() {
     let mut rig = Rig::new(1);
     let disk = rig.disk(0);
-    rig.doors[0] = super::rig::Door::Refusing;
+    rig.doors[0] = Door::Refusing;
     rig.cut(0);
     let read = rig.read(disk, 0);
     assert_eq!(rig.completed.get(&read), None, "it waits");
     rig.said(Verb::NoPath { disk: String::from("all"), no_path: NoPath::Fail }).unwrap();
     assert_eq!(rig.completed.get(&read), Some(&Err(block::Error::Io)));
     assert!(rig.codes(0).contains(&"no-path-set"));
+}
+
+#[test]
+fn a_path_that_is_reinstated_while_the_others_are_checked_is_not_taken_out() {
+    let mut rig = Rig::new(2);
+    let path = rig.path(0, 0).to_string();
+    hold_reads(&mut rig);
+    let ticket = rig.say(drain(&path));
+    rig.said(reinstate(&path)).unwrap();
+    assert!(rig.answers[&ticket].as_ref().unwrap_err().to_string().contains("reinstated"));
+    release(&mut rig);
+    rig.advance(seconds(10));
+    assert_eq!(rig.state(rig.path(0, 0)), USABLE);
+}
+
+#[test]
+fn a_path_that_takes_the_place_of_one_that_is_being_drained_is_drained() {
+    let mut rig = Rig::new(2);
+    let path = rig.path(0, 0);
+    hold_reads(&mut rig);
+    let ticket = rig.say(drain(&path.to_string()));
+    rig.cut(0);
+    rig.run_until(|rig| rig.is_up(0));
+    let again = rig.path(0, 0);
+    assert_ne!(again, path);
+    release(&mut rig);
+    assert!(rig.answers[&ticket].is_ok(), "{:?}", rig.answers[&ticket]);
+    assert_eq!(rig.state(again), PathState::Down, "nothing is sent where it is said that nothing is");
+}
+
+/// A number below `limit`; the same ones for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Something that an operator may say of one of the paths there are, or of a portal.
+fn any_verb(rig: &Rig, chance: &mut Chance) -> Verb {
+    let paths: Vec<String> = rig
+        .host
+        .disks()
+        .filter_map(|view| view.disk)
+        .flat_map(Disk::paths)
+        .map(|path| path.status.id.to_string())
+        .collect();
+    let path = match chance.below(4) {
+        0 => address(usize::try_from(chance.below(3)).unwrap()).to_string(),
+        _ if paths.is_empty() => String::from("P0"),
+        _ => paths[usize::try_from(chance.below(paths.len() as u64)).unwrap()].clone(),
+    };
+    let disk = String::from("all");
+    let force = chance.below(3) == 0;
+    match chance.below(8) {
+        0 => Verb::Policy { disk, policy: Policy::Numa },
+        1 => Verb::Policy { disk, policy: Policy::QueueDepth },
+        2 => Verb::Rescan { portal: None },
+        3 => Verb::Fail { path, force },
+        4 | 5 => Verb::Reinstate { path },
+        _ => Verb::Drain { path, force, timeout: seconds(chance.below(4)) },
+    }
+}
+
+/// What else happens meanwhile.
+fn any_mishap(rig: &mut Rig, chance: &mut Chance) {
+    let nexus = u32::try_from(chance.below(3)).unwrap();
+    let door = &mut rig.doors[nexus as usize];
+    match chance.below(6) {
+        0 => *door = Door::Refusing,
+        1 => *door = Door::Dark,
+        2 | 3 => *door = Door::Open,
+        4 => hold_reads(rig),
+        _ => release(rig),
+    }
+    if chance.below(3) == 0 && rig.doors[nexus as usize] != Door::Dark {
+        rig.cut(nexus);
+    }
+}
+
+#[test]
+fn whatever_operators_say_every_verb_is_answered_and_every_request_ends_well() {
+    for seed in 0..60 {
+        let (mut rig, mut chance) = (Rig::new(3), Chance(seed));
+        let disk = rig.disk(0);
+        let (mut tags, mut tickets) = (Vec::new(), Vec::new());
+        for step in 0..50 {
+            match chance.below(3) {
+                0 => tickets.push(rig.say(any_verb(&rig, &mut chance))),
+                1 => any_mishap(&mut rig, &mut chance),
+                _ => tags.push(rig.read(disk, step * 512)),
+            }
+            tags.push(rig.write(disk, chance.below(8) * 512));
+            rig.advance(Duration::from_millis(chance.below(700)));
+        }
+        release(&mut rig);
+        rig.doors.fill(Door::Open);
+        (0..3).for_each(|port| tickets.push(rig.say(reinstate(&address(port).to_string()))));
+        rig.advance(seconds(120));
+        assert!(tickets.iter().all(|ticket| rig.answers.contains_key(ticket)), "seed {seed}");
+        for tag in tags {
+            assert_eq!(rig.completed.get(&tag), Some(&Ok(())), "seed {seed}: {:#?}", rig.notices);
+        }
+        assert!((0..3).all(|nexus| rig.state(rig.path(nexus, 0)) == USABLE), "seed {seed}");
+    }
 }

@@ -703,8 +703,11 @@ impl Rig {
                     (nexus, target::Event::Aborted { tag: CommandTag(tag) })
                 }
                 array::Action::TaskManagementReply { nexus, tag, response } => {
-                    assert_eq!(response, array::Response::Complete);
-                    let response = TaskManagementResponse::Complete;
+                    let response = match response {
+                        array::Response::Complete => TaskManagementResponse::Complete,
+                        array::Response::TaskDoesNotExist => TaskManagementResponse::TaskDoesNotExist,
+                        other => panic!("{other:?}"),
+                    };
                     (nexus, target::Event::TaskManagementDone { tag: TaskManagementTag(tag), response })
                 }
                 array::Action::NexusDrained { nexus } => {

@@ -7,7 +7,8 @@ use clock::{Duration, Instant};
 use multipath::PathId;
 use scsi_multipath::{Event, Failure, Hold};
 
-use super::{Outcome, Ticket, VerbError};
+use super::{Outcome, Seat, Ticket, VerbError};
+use crate::disks::Path;
 use crate::event::{NoticeKind, Severity};
 use crate::host::Host;
 use crate::log::{Subject, What};
@@ -22,7 +23,10 @@ pub(crate) type Drains = Vec<Drain>;
 #[derive(Debug)]
 pub(crate) struct Drain {
     ticket: Ticket,
-    paths: Vec<PathId>,
+    /// As the operator said it.
+    name: String,
+    /// What leads where: a path may come and go meanwhile.
+    seats: Vec<Seat>,
     since: Instant,
     timeout: Duration,
     stage: Stage,
@@ -59,18 +63,20 @@ impl Host {
             return self.answer(ticket, Err(error));
         }
         let is_out = paths.iter().all(|path| self.hold_of(*path).is_some());
-        let mut drain = Drain { ticket, paths, since: self.now, timeout, stage: Stage::Waiting };
+        let seats = self.seats_of(&paths);
+        let mut drain =
+            Drain { ticket, name: name.to_owned(), seats, since: self.now, timeout, stage: Stage::Waiting };
         if force || is_out {
             return self.stop_and_wait(drain);
         }
-        if let Err(error) = self.leaves_a_path(&drain.paths) {
+        if let Err(error) = self.leaves_a_path(&paths) {
             return self.drain_refused(&drain, error);
         }
         let others: Vec<(u32, PathId)> = self
-            .disks_of(&drain.paths)
+            .disks_of(&paths)
             .into_iter()
             .flat_map(|disk| self.usable_paths(disk).into_iter().map(move |path| (disk, path)))
-            .filter(|(_, path)| !drain.paths.contains(path))
+            .filter(|(_, path)| !paths.contains(path))
             .collect();
         let checks: BTreeMap<_, _> = others.iter().map(|(_, path)| (*path, None)).collect();
         if checks.is_empty() {
@@ -105,7 +111,7 @@ impl Host {
     /// Goes on if every disk has another path that works.
     fn judge(&mut self, drain: Drain) {
         let Stage::Checking { checks, .. } = &drain.stage else { return };
-        for disk in self.disks_of(&drain.paths) {
+        for disk in self.disks_of(&self.paths_at(&drain.seats)) {
             let of_disk = |path: &PathId| self.paths.get(path).is_some_and(|path| path.disk == disk);
             let mut others = checks.iter().filter(|(path, _)| of_disk(path)).peekable();
             if others.peek().is_none() || others.clone().any(|(_, check)| *check == Some(Ok(()))) {
@@ -125,7 +131,7 @@ impl Host {
     }
 
     fn drain_refused(&mut self, drain: &Drain, error: VerbError) {
-        for path in drain.paths.clone() {
+        for path in self.paths_at(&drain.seats) {
             let Some(disk) = self.paths.get(&path).map(|path| path.disk) else { continue };
             let text = format!(
                 "{}: path {} not drained, by operator: {error}",
@@ -139,8 +145,8 @@ impl Host {
     }
 
     fn stop_and_wait(&mut self, mut drain: Drain) {
-        let free: Vec<PathId> =
-            drain.paths.iter().filter(|path| self.hold_of(**path).is_none()).copied().collect();
+        let free: Vec<Seat> =
+            drain.seats.iter().filter(|(nexus, lun)| self.hold_at(*nexus, *lun).is_none()).copied().collect();
         if let Err(error) = self.hold_all(&free, Hold::Drained) {
             return self.drain_refused(&drain, error);
         }
@@ -162,22 +168,23 @@ impl Host {
 
     fn end_drains(&mut self) {
         let paths = &self.paths;
-        let is_empty = |path: &PathId| paths.get(path).is_none_or(|path| path.in_flight.is_empty());
         let is_done =
-            |drain: &mut Drain| matches!(drain.stage, Stage::Waiting) && drain.paths.iter().all(is_empty);
+            |drain: &mut Drain| matches!(drain.stage, Stage::Waiting) && in_flight(paths, &drain.seats) == 0;
         for drain in self.drains.extract_if(.., is_done).collect::<Vec<_>>() {
             let after = self.now.since(drain.since);
-            for path in &drain.paths {
+            let paths = self.paths_at(&drain.seats);
+            for path in &paths {
                 let Some(disk) = self.paths.get(path).map(|path| path.disk) else { continue };
                 let text = format!(
-                    "{}: path {} drained after {after:?}: it may be unplugged",
+                    "{}: path {} drained {}: it may be unplugged",
                     self.disk_name(disk),
-                    self.path_name(*path)
+                    self.path_name(*path),
+                    shown(after)
                 );
                 let (subject, what) = (Subject::Path(disk, *path), What::Drained { after });
                 self.tell(Severity::Info, NoticeKind::Other, subject, what, text);
             }
-            let text = format!("{}: drained after {after:?}, may be unplugged", self.names_of(&drain.paths));
+            let text = format!("{}: drained {}, may be unplugged", drain.name, shown(after));
             self.answer(drain.ticket, Ok(text));
         }
     }
@@ -189,8 +196,7 @@ impl Host {
             match drain.stage {
                 Stage::Checking { .. } => self.judge(drain),
                 Stage::Waiting => {
-                    let path = |path: &PathId| self.paths.get(path).map_or(0, |path| path.in_flight.len());
-                    let in_flight = drain.paths.iter().map(path).sum();
+                    let in_flight = in_flight(&self.paths, &drain.seats);
                     let error = VerbError::StillInFlight { in_flight, after: drain.timeout };
                     self.drain_failed(&drain, error);
                 }
@@ -207,18 +213,29 @@ impl Host {
     }
 
     fn drain_failed(&mut self, drain: &Drain, error: VerbError) {
-        let text = format!("{}: not drained: {error}", self.names_of(&drain.paths));
+        let text = format!("{}: not drained: {error}", drain.name);
         let what = What::Operator("drain-unfinished");
         self.tell(Severity::Warning, NoticeKind::Other, Subject::Nobody, what, text);
         self.answer(drain.ticket, Err(error));
     }
 
     /// Paths were given back: nobody waits for them any more.
-    pub(super) fn end_drains_of(&mut self, paths: &[PathId]) {
-        let is_about = |drain: &mut Drain| drain.paths.iter().any(|path| paths.contains(path));
+    pub(super) fn end_drains_of(&mut self, seats: &[Seat]) {
+        let is_about = |drain: &mut Drain| drain.seats.iter().any(|seat| seats.contains(seat));
         for drain in self.drains.extract_if(.., is_about).collect::<Vec<_>>() {
             let outcome: Outcome = Err(VerbError::Reinstated);
             self.answer(drain.ticket, outcome);
         }
     }
+}
+
+/// Commands that have not come back from there.
+fn in_flight(paths: &BTreeMap<PathId, Path>, seats: &[Seat]) -> usize {
+    let there = paths.values().filter(|path| seats.contains(&(path.nexus, path.lun)));
+    there.map(|path| path.in_flight.len()).sum()
+}
+
+/// `at once`, `after 1.2s`.
+fn shown(after: Duration) -> String {
+    if after.is_zero() { String::from("at once") } else { format!("after {after:?}") }
 }

@@ -93,7 +93,10 @@ pub enum VerbError {
     Ending,
 }
 
-/// A path by what outlives its sessions.
+/// Where a path is, whichever it is: a nexus and a number behind it.
+pub(crate) type Seat = (u32, Lun);
+
+/// The same by what outlives the nexus.
 pub(crate) type Place = (SocketAddr, String, Lun);
 
 impl Host {
@@ -216,7 +219,7 @@ impl Host {
         if !force {
             self.leaves_a_path(&todo)?;
         }
-        self.hold_all(&todo, Hold::Failed)?;
+        self.hold_all(&self.seats_of(&todo), Hold::Failed)?;
         Ok(format!("{}: not used until `smpath reinstate`", self.names_of(&todo)))
     }
 
@@ -251,10 +254,19 @@ impl Host {
         paths.iter().map(|path| self.path_name(*path)).collect::<Vec<_>>().join(", ")
     }
 
-    fn place_of(&self, path: PathId) -> Option<Place> {
-        let path = self.paths.get(&path)?;
-        let nexus = &self.nexuses[path.nexus as usize];
-        Some((nexus.portal, nexus.purpose.target_name().to_owned(), path.lun))
+    pub(crate) fn seats_of(&self, paths: &[PathId]) -> Vec<Seat> {
+        paths.iter().filter_map(|path| self.paths.get(path)).map(|path| (path.nexus, path.lun)).collect()
+    }
+
+    /// The paths that are there now.
+    pub(crate) fn paths_at(&self, seats: &[Seat]) -> Vec<PathId> {
+        let path = |(nexus, lun): &Seat| self.nexuses[*nexus as usize].paths.get(lun).copied();
+        seats.iter().filter_map(path).collect()
+    }
+
+    fn place_of(&self, (nexus, lun): Seat) -> Place {
+        let nexus = &self.nexuses[nexus as usize];
+        (nexus.portal, nexus.purpose.target_name().to_owned(), lun)
     }
 
     /// What an operator has said of whatever is behind this logical unit number.
@@ -262,8 +274,7 @@ impl Host {
         if self.holds.is_empty() {
             return None;
         }
-        let nexus = &self.nexuses[nexus as usize];
-        self.holds.get(&(nexus.portal, nexus.purpose.target_name().to_owned(), lun)).copied()
+        self.holds.get(&self.place_of((nexus, lun))).copied()
     }
 
     pub(crate) fn hold_of(&self, path: PathId) -> Option<Hold> {
@@ -272,25 +283,24 @@ impl Host {
     }
 
     /// Takes paths out.
-    fn hold_all(&mut self, paths: &[PathId], hold: Hold) -> Result<(), VerbError> {
-        if self.holds.len() + paths.len() > HOLDS_MAX {
+    fn hold_all(&mut self, seats: &[Seat], hold: Hold) -> Result<(), VerbError> {
+        if self.holds.len() + seats.len() > HOLDS_MAX {
             return Err(VerbError::TooMany);
         }
-        for path in paths {
-            let (Some(place), Some(disk)) =
-                (self.place_of(*path), self.paths.get(path).map(|path| path.disk))
-            else {
-                continue;
-            };
+        for seat in seats {
+            let place = self.place_of(*seat);
             self.holds.insert(place, hold);
+        }
+        for path in self.paths_at(seats) {
+            let Some(disk) = self.paths.get(&path).map(|path| path.disk) else { continue };
             let (code, done) = match hold {
                 Hold::Failed => ("operator-failed", "failed by operator"),
                 Hold::Drained => ("operator-drain", "to be drained, by operator"),
             };
-            let text = format!("{}: path {} {done}", self.disk_name(disk), self.path_name(*path));
-            let subject = Subject::Path(disk, *path);
+            let text = format!("{}: path {} {done}", self.disk_name(disk), self.path_name(path));
+            let subject = Subject::Path(disk, path);
             self.tell(Severity::Warning, NoticeKind::Other, subject, What::Operator(code), text);
-            self.tell_disk(disk, Event::Hold { path: *path, hold: Some(hold) });
+            self.tell_disk(disk, Event::Hold { path, hold: Some(hold) });
         }
         Ok(())
     }
@@ -298,11 +308,14 @@ impl Host {
     fn reinstate(&mut self, name: &str) -> Outcome {
         let paths = self.paths_named(name)?;
         let portal = Portal::parse(name);
+        // One that is only about to be taken out as well.
+        self.end_drains_of(&self.seats_of(&paths));
         let held: Vec<PathId> = paths.into_iter().filter(|path| self.hold_of(*path).is_some()).collect();
+        for seat in self.seats_of(&held) {
+            let place = self.place_of(seat);
+            self.holds.remove(&place);
+        }
         for path in &held {
-            if let Some(place) = self.place_of(*path) {
-                self.holds.remove(&place);
-            }
             let Some(disk) = self.paths.get(path).map(|path| path.disk) else { continue };
             let text =
                 format!("{}: path {} reinstated by operator", self.disk_name(disk), self.path_name(*path));
@@ -313,7 +326,6 @@ impl Host {
         // A portal may have been unplugged since: then no path stands for what was drained there.
         let before = self.holds.len();
         self.holds.retain(|(address, ..), _| portal.is_none_or(|portal| !portal.is(*address)));
-        self.end_drains_of(&held);
         match (held.len(), before - self.holds.len()) {
             (0, 0) => Ok(format!("{name}: not kept out by an operator: nothing to do")),
             (0, more) => Ok(format!("{name}: {more} path(s) may be used when they are found")),

@@ -46,7 +46,9 @@ fn a_path_is_failed_and_reinstated_and_the_events_say_so() {
     Process::start(&["fail", "P99", "--control", &control]).fails(&["no path P99", &path, &other]);
     ask(&["reinstate", &path, "--control", &control]);
     let codes = codes(&control);
-    for code in ["session-up", "disk-ready", "path-joined", "operator-failed", "operator-reinstated"] {
+    for code in
+        ["session-up", "disk-ready", "program", "path-joined", "operator-failed", "operator-reinstated"]
+    {
         assert!(codes.iter().any(|each| each == code), "{code} in {codes:?}");
     }
     let told = ask(&["events", "naa.", "--control", &control]);
