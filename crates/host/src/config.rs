@@ -125,6 +125,16 @@ pub enum Multipath {
     Always,
 }
 
+impl fmt::Display for Multipath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Off => "off",
+            Self::On => "on",
+            Self::Always => "always",
+        })
+    }
+}
+
 impl std::str::FromStr for Multipath {
     type Err = String;
 

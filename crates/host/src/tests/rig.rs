@@ -199,14 +199,26 @@ impl Rig {
 
     /// The same with so many logical units.
     pub(super) fn with_units(options: Options, ports: usize, units: u16) -> Self {
+        Self::with_controllers(options, 1, ports, units)
+    }
+
+    /// The same with so many controllers, each of them a port group with so many ports.
+    pub(super) fn with_controllers(
+        options: Options,
+        controllers: usize,
+        ports_per_controller: usize,
+        units: u16,
+    ) -> Self {
+        let ports = controllers * ports_per_controller;
         let units = (0..units).map(|lun| UnitOptions::memory(lun, 1 << 20)).collect();
         let array = Array::new(array::Options {
-            controllers: 1,
-            ports_per_controller: u16::try_from(ports).unwrap(),
+            controllers: u16::try_from(controllers).unwrap(),
+            ports_per_controller: u16::try_from(ports_per_controller).unwrap(),
             units,
             ..array::Options::default()
         });
-        let portals = (0..ports).map(|port| Portal { address: address(port), group: 1 }).collect();
+        let group = |port: usize| u16::try_from(port / ports_per_controller + 1).unwrap();
+        let portals = (0..ports).map(|port| Portal { address: address(port), group: group(port) }).collect();
         let target = target::Target { name: TARGET_NAME.to_owned(), alias: None, portals, chap: None };
         let mut host = Host::new(options);
         host.set_trace(true);
@@ -263,6 +275,11 @@ impl Rig {
     /// Commands that came through a port and were executed.
     pub(super) fn commands(&self, port: usize) -> u64 {
         self.array.ports().nth(port).map_or(0, |(_, _, counters)| counters.commands)
+    }
+
+    /// Reads that came through a port and were executed.
+    pub(super) fn reads(&self, port: usize) -> u64 {
+        self.array.ports().nth(port).map_or(0, |(_, _, counters)| counters.reads)
     }
 
     /// The path of the disk behind a LUN over a nexus.
