@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 
-use clock::Instant;
+use clock::{Duration, Instant};
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use multipath::{
-    Access, Action, Class, Event, Head, Kind, Mark, Node, Options, PathId, PathState, Policy, Ticket, Verdict,
+    Access, Action, Class, Event, HEDGE_PERCENT, Head, Hedging, Kind, Mark, Node, Options, PathId, PathState,
+    Policy, SlowPaths, Ticket, Trial, Verdict,
 };
 
 #[global_allocator]
@@ -44,6 +45,41 @@ fn round_robin(bencher: Bencher<'_, '_>, paths: u32) {
 #[divan::bench(args = [1, 4, 32])]
 fn queue_depth(bencher: Bencher<'_, '_>, paths: u32) {
     rounds(bencher, Policy::QueueDepth, paths, 7_u64);
+}
+
+/// As a disk sets its head up: times are taken, and slow paths are looked for.
+#[divan::bench(args = [1, 4, 32])]
+fn queue_depth_watched(bencher: Bencher<'_, '_>, paths: u32) {
+    let options = Options {
+        policy: Policy::QueueDepth,
+        slow_paths: SlowPaths::Demote,
+        trial: Trial::Canary,
+        ..Options::default()
+    };
+    rounds_with(bencher, options, paths, 7_u64);
+}
+
+#[divan::bench(args = [1, 4, 32])]
+fn latency_watched(bencher: Bencher<'_, '_>, paths: u32) {
+    let options = Options {
+        policy: Policy::Latency,
+        slow_paths: SlowPaths::Demote,
+        trial: Trial::Canary,
+        ..Options::default()
+    };
+    rounds_with(bencher, options, paths, 7_u64);
+}
+
+#[divan::bench(args = [1, 4, 32])]
+fn latency_hedged(bencher: Bencher<'_, '_>, paths: u32) {
+    let options = Options {
+        policy: Policy::Latency,
+        slow_paths: SlowPaths::Demote,
+        trial: Trial::Canary,
+        hedging: Hedging::On { percent: HEDGE_PERCENT },
+        ..Options::default()
+    };
+    rounds_with(bencher, options, paths, 7_u64);
 }
 
 #[divan::bench(args = [1, 4, 32])]
@@ -81,7 +117,11 @@ fn without_head_large(bencher: Bencher<'_, '_>) {
 }
 
 fn rounds<R: Copy>(bencher: Bencher<'_, '_>, policy: Policy, paths: u32, request: R) {
-    let mut driver = Driver::new(policy, paths);
+    rounds_with(bencher, Options { policy, ..Options::default() }, paths, request);
+}
+
+fn rounds_with<R: Copy>(bencher: Bencher<'_, '_>, options: Options, paths: u32, request: R) {
+    let mut driver = Driver::new(options, paths);
     driver.fill(request);
     bencher.counter(ItemsCount::new(ROUND)).bench_local(move || {
         for _ in 0..ROUND {
@@ -99,8 +139,8 @@ struct Driver<R> {
 }
 
 impl<R: Copy> Driver<R> {
-    fn new(policy: Policy, paths: u32) -> Self {
-        let mut head = Head::new(Options { policy, ..Options::default() });
+    fn new(options: Options, paths: u32) -> Self {
+        let mut head = Head::new(options);
         for path in 0..paths {
             let state = PathState::Usable(Access::Optimized);
             head.handle(Instant::START, Event::PathAdded { path: PathId(path), node: None, state });
@@ -116,6 +156,8 @@ impl<R: Copy> Driver<R> {
 
     #[inline]
     fn submit(&mut self, request: R) {
+        // A hundred thousand requests a second.
+        self.now = self.now + Duration::from_micros(10);
         self.head.handle(self.now, Event::Submit { node: Node(0), kind: KIND, request });
         self.drain();
     }

@@ -101,7 +101,7 @@ pub(crate) struct Run {
     /// Use only these logical units (naa.…, eui.…, t10.… as `smpath list` prints them)
     #[arg(long = "wwid", value_name = "ID", value_delimiter = ',')]
     pub identities: Vec<String>,
-    /// Which path takes a request: numa, round-robin, queue-depth or latency
+    /// Which path takes a request: latency (the default), queue-depth, round-robin or numa
     #[arg(long)]
     pub policy: Option<Policy>,
     /// What is done about a path that is far slower than the others: demote (it is used only if there is no other, the

@@ -74,18 +74,32 @@ fn latency_sends_most_to_the_path_that_is_faster() {
 #[test]
 fn latency_shares_equal_paths_equally() {
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 4);
-    for request in 0..40 {
-        bench.submit(request);
-    }
-    assert_eq!(bench.depths(), [10; 4]);
+    let one_by_one = |bench: &mut Bench| {
+        for request in 0..40 {
+            bench.pass(Duration::from_micros(1));
+            bench.submit(request);
+        }
+        bench.depths()
+    };
+    assert_eq!(one_by_one(&mut bench), [10; 4]);
     for request in 0..40 {
         bench.pass(Duration::from_micros(10));
         bench.done(request);
     }
-    for request in 0..40 {
-        bench.submit(request);
-    }
-    assert!(bench.depths().iter().all(|depth| (8..=12).contains(depth)), "{:?}", bench.depths());
+    let depths = one_by_one(&mut bench);
+    assert!(depths.iter().all(|depth| (8..=12).contains(depth)), "{depths:?}");
+}
+
+#[test]
+fn latency_keeps_requests_together_that_come_at_one_time() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 4);
+    let taken: Vec<u32> = (0..32).map(|_| bench.path_of_next()).collect();
+    assert_eq!(taken, [[0; 8], [1; 8], [2; 8], [3; 8]].concat());
+    bench.change(0, PathState::Down);
+    let mut bench = self::bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    assert_eq!(bench.path_of_next(), 0);
+    bench.change(0, PathState::Down);
+    assert_eq!(bench.path_of_next(), 1, "not on a path that is gone");
 }
 
 #[test]
