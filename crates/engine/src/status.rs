@@ -117,6 +117,12 @@ pub struct DiskStatus {
     pub size: u64,
     pub block_size: u32,
     pub policy: String,
+    /// `fail`, `queue`, or for how long requests wait while there is no path.
+    #[serde(default)]
+    pub no_path: String,
+    /// How long the disk outlives its last path, in milliseconds.
+    #[serde(default)]
+    pub removal_delay_ms: u64,
     /// Requests that wait for a path.
     pub parked: usize,
     /// Requests that were re-sent on another path, ever.

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use block::Geometry;
+use clock::Duration;
 use hdrhistogram::Histogram;
-use multipath::{HeadIndex, PathId};
+use multipath::{HeadIndex, NoPath, PathId};
 use scsi::Lun;
 use scsi_multipath::{Disk, Hold, Name};
 
@@ -28,6 +29,9 @@ pub struct DiskView<'a> {
     pub fences_proved: u64,
     /// Fences that ended without one, by the timer or by an operator, ever.
     pub fences_waived: u64,
+    pub no_path: NoPath,
+    /// How long it outlives its last path.
+    pub delayed_removal: Duration,
     /// What the last failovers came to, the oldest first.
     pub failovers: Vec<FailoverReport>,
     /// Ways to it that were found and are not used, because of the mode of multipath.
@@ -133,6 +137,8 @@ impl Host {
             geometry: entry.geometry,
             fences_proved: entry.fences_proved,
             fences_waived: entry.fences_waived,
+            no_path: entry.no_path,
+            delayed_removal: entry.delayed_removal,
             failovers: entry.failovers.iter().cloned().collect(),
             unused: self.unused(index.0),
             disk: entry.device.disk(),

@@ -197,6 +197,11 @@ pub(crate) fn snapshot(path: &Path) -> Result<Snapshot> {
     }
 }
 
+/// Whether a process takes questions there.
+pub(crate) fn is_there(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
 /// The events of a running process after one of them; of one disk if it is named.
 pub(crate) fn events(path: &Path, since: u64, disk: Option<String>) -> Result<EventsStatus> {
     match ask(path, &Question::Events { since, disk }, Duration::ZERO)? {

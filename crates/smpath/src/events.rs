@@ -13,22 +13,33 @@ use crate::{control, verbs};
 /// How often it is looked for more: as soon as people notice, seldom enough to cost nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// A process that does not answer so often in a row is given up: each time takes seconds.
+const FAILURES_MAX: u32 = 5;
+
 pub(crate) fn events(said: &Events) -> Result<()> {
     let signals = Signals::install()?;
     let control = verbs::socket(&said.control);
-    let (mut since, mut began) = (said.since, None);
+    let (mut since, mut began, mut failures) = (said.since, None, 0);
     loop {
         let part = match control::events(&control, since, said.disk.clone()) {
             Ok(part) if began.is_none_or(|began| began == part.started_ms) => part,
-            // It answered before: it has ended, or another one has taken its place.
-            _ if began.is_some() => {
+            Err(error) if began.is_none() => return Err(error),
+            // It answered before, and is busy.
+            Err(error) if control::is_there(&control) => {
+                failures += 1;
+                if failures >= FAILURES_MAX {
+                    return Err(error);
+                }
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
+            // It has ended, and another one may have taken its place.
+            _ => {
                 eprintln!("smpath: the process at {} has ended", control.display());
                 return Ok(());
             }
-            Ok(part) => part,
-            Err(error) => return Err(error),
         };
-        began = Some(part.started_ms);
+        (began, failures) = (Some(part.started_ms), 0);
         if part.missed > 0 {
             eprintln!("smpath: {} events were missed: they are not kept any more", part.missed);
         }

@@ -61,7 +61,7 @@ pub(crate) fn paths(snapshot: &Snapshot) -> String {
 pub(crate) fn disk(disk: &DiskStatus) -> String {
     let usable = disk.paths.iter().filter(|path| is_usable(path)).count();
     let text = format!(
-        "{}\n  product      {} {}\n  serial       {}\n  size         {} ({} bytes, blocks of {})\n  policy       {}\n  \
+        "{}\n  product      {} {}\n  serial       {}\n  size         {} ({} bytes, blocks of {})\n  policy       {}; {}\n  \
          paths        {usable} of {} usable\n  parked       {}\n  failed over  {}\n  \
          fences       {} open, {} proved, {} waived\n  held writes  {}\n\n{}",
         disk.identity,
@@ -72,6 +72,7 @@ pub(crate) fn disk(disk: &DiskStatus) -> String {
         disk.size,
         disk.block_size,
         disk.policy,
+        without_path(disk),
         disk.paths.len(),
         disk.parked,
         disk.failed_over,
@@ -88,6 +89,19 @@ pub(crate) fn disk(disk: &DiskStatus) -> String {
     };
     let text = if disk.fences.is_empty() { text } else { text + "\nopen fences:\n" + &fences(disk) };
     if disk.failovers.is_empty() { text } else { text + "\nlast failovers:\n" + &failovers(disk) }
+}
+
+/// What happens to requests, and to the disk, when there is no path.
+fn without_path(disk: &DiskStatus) -> String {
+    let requests = match disk.no_path.as_str() {
+        "fail" => String::from("requests fail without a path"),
+        "queue" | "" => String::from("requests wait for a path"),
+        time => format!("requests wait for a path for {time}"),
+    };
+    match disk.removal_delay_ms {
+        0 => requests,
+        delay => format!("{requests}, the disk outlives its last one by {}", seconds(delay)),
+    }
 }
 
 fn failovers(disk: &DiskStatus) -> String {
@@ -268,6 +282,8 @@ mod tests {
             size: 1 << 20,
             block_size: 512,
             policy: String::from("queue-depth"),
+            no_path: String::new(),
+            removal_delay_ms: 0,
             parked: 0,
             failed_over: 0,
             fences: Vec::new(),
@@ -331,6 +347,16 @@ mod tests {
     fn a_disk_without_open_fences_shows_no_table_of_them() {
         let shown = disk(&status());
         assert!(shown.contains("0 open, 5 proved") && !shown.contains("open fences:"), "{shown}");
+    }
+
+    #[test]
+    fn a_disk_says_what_happens_without_a_path() {
+        let shown = |no_path: &str, removal_delay_ms| {
+            without_path(&DiskStatus { no_path: no_path.to_owned(), removal_delay_ms, ..status() })
+        };
+        assert_eq!(shown("fail", 0), "requests fail without a path");
+        let expected = "requests wait for a path for 60s, the disk outlives its last one by 30.0s";
+        assert_eq!(shown("60s", 30_000), expected);
     }
 
     #[test]

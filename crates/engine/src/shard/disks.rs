@@ -1,6 +1,7 @@
 //! What the host of a shard says of its disks, for exports and for people.
 
 use host::failover::FailoverReport;
+use host::verbs::ShowNoPath;
 use host::{DiskView, NexusIndex};
 use scsi::Lun;
 use scsi_multipath::{Disk, FenceView, Hold, PathView};
@@ -46,6 +47,8 @@ impl Shard {
             size: view.geometry.map_or(0, |geometry| geometry.size),
             block_size: view.geometry.map_or(0, |geometry| geometry.block_size),
             policy: head.as_ref().map_or_else(|| String::from("direct"), |head| head.policy.to_string()),
+            no_path: ShowNoPath(view.no_path).to_string(),
+            removal_delay_ms: view.delayed_removal.as_millis(),
             parked: head.as_ref().map_or(0, |head| head.parked),
             failed_over: head.as_ref().map_or(0, |head| head.counters.failed_over),
             fences: fences.map(|fence| self.fence_status(&fence)).collect(),
