@@ -174,6 +174,7 @@ pub(super) fn options(ports: usize) -> Options {
             sharing: scsi_multipath::Sharing::default(),
             fence: scsi_multipath::FencePolicy::default(),
             alua: scsi_multipath::Alua::Implicit,
+            path_check: None,
         },
         filter: Filter::default(),
         salt: Vec::new(),
