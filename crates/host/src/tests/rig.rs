@@ -283,6 +283,19 @@ impl Rig {
         self.array.ports().nth(port).map_or(0, |(_, _, counters)| counters.reads)
     }
 
+    /// REPORT TARGET PORT GROUPS that the array has seen.
+    pub(super) fn group_reports(&self) -> u64 {
+        self.array.ports().map(|(_, _, counters)| counters.group_reports).sum()
+    }
+
+    /// All groups of all units are in this state from now on, and every nexus is to be told.
+    pub(super) fn set_access(&mut self, state: array::AccessState) {
+        let groups: Vec<array::GroupId> = self.array.ports().map(|(_, group, _)| group).collect();
+        for group in groups {
+            self.array.handle(self.now, array::Event::SetAccess { group, state });
+        }
+    }
+
     /// The path of the disk behind a LUN over a nexus.
     pub(super) fn path(&self, nexus: u32, lun: u16) -> PathId {
         let disks = self.host.disks().filter_map(|view| view.disk);
