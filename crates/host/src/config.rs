@@ -111,6 +111,8 @@ pub struct DiskConfig {
     pub sharing: Sharing,
     pub fence: FencePolicy,
     pub alua: Alua,
+    /// See [`scsi_multipath::Options::path_check`].
+    pub path_check: Option<Duration>,
 }
 
 /// Which logical units are served over more than one path.

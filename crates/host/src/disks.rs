@@ -247,7 +247,13 @@ impl Host {
         };
         let disk = Disk::new(
             unit.identity.clone(),
-            scsi_multipath::Options { head, sharing: config.sharing, fence: config.fence, alua: config.alua },
+            scsi_multipath::Options {
+                head,
+                sharing: config.sharing,
+                fence: config.fence,
+                alua: config.alua,
+                path_check: config.path_check,
+            },
         );
         Some(Device::Disk(Box::new(disk)))
     }

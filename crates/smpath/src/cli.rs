@@ -128,6 +128,9 @@ pub(crate) struct Run {
     /// usable, a group that could serve is also told to become optimized, by SET TARGET PORT GROUPS)
     #[arg(long, value_name = "implicit|explicit", value_parser = units::alua)]
     pub alua: Option<engine::config::Alua>,
+    /// Ask each path that was idle for this time whether it is ready (TEST UNIT READY), or off (the default)
+    #[arg(long, value_name = "off|TIME", value_parser = units::path_check)]
+    pub path_check: Option<Option<Duration>>,
     /// Who writes to the logical units: exclusive (only this process, the default) or shared (other hosts too: then
     /// a write whose path was lost waits for the fence before it is sent again)
     #[arg(long, value_name = "exclusive|shared", value_parser = units::sharing)]

@@ -38,6 +38,7 @@ struct File {
     policy: Option<String>,
     multipath: Option<String>,
     alua: Option<String>,
+    path_check: Option<String>,
     slow_paths: Option<String>,
     hedge_reads: Option<String>,
     no_path: Option<String>,
@@ -129,6 +130,7 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
     let sharing = optional(&file.sharing, "sharing", units::sharing)?;
     let multipath = optional(&file.multipath, "multipath", |text| text.parse::<Multipath>())?;
     let alua = optional(&file.alua, "alua", units::alua)?;
+    let path_check = optional(&file.path_check, "path-check", units::path_check)?;
     let slow_paths = optional(&file.slow_paths, "slow-paths", units::slow_paths)?;
     let hedging = optional(&file.hedge_reads, "hedge-reads", units::hedging)?;
     let shard = ShardConfig {
@@ -146,6 +148,7 @@ pub(crate) fn settings(run: &Run) -> Result<Settings> {
             sharing: run.sharing.or(sharing).unwrap_or_default(),
             fence,
             alua: run.alua.or(alua).unwrap_or_default(),
+            path_check: run.path_check.or(path_check).flatten().map(Into::into),
         },
         filter: Filter { luns: luns.iter().copied().map(Lun::from).collect(), identities },
         state,
@@ -324,6 +327,7 @@ pub(crate) fn demo_shard(portal: SocketAddr, socket: PathBuf, policy: Policy) ->
             sharing: Sharing::default(),
             fence: FencePolicy::default(),
             alua: Alua::Implicit,
+            path_check: None,
         },
         filter: Filter::default(),
         state: None,
@@ -360,6 +364,7 @@ mod tests {
             hedge-reads = "2%"
             multipath = "on"
             alua = "explicit"
+            path-check = "60s"
             no-path = "30s"
             initiator-name = "iqn.2026-11.org.smpath:host"
             chap-file = "/etc/smpath/chap.toml"

@@ -145,6 +145,19 @@ pub(crate) fn hedging(text: &str) -> Result<Hedging, String> {
 /// With more, most reads would be sent twice as soon as a path gets slower.
 const HEDGE_PERCENT_MAX: u8 = 50;
 
+/// `off`, or a time that is not short: it is paid for by each path of each logical unit.
+pub(crate) fn path_check(text: &str) -> Result<Option<Duration>, String> {
+    const SHORTEST: Duration = Duration::from_secs(1);
+    match text {
+        "off" => Ok(None),
+        time => match duration(time) {
+            Ok(time) if time >= SHORTEST => Ok(Some(time)),
+            Ok(_) => Err(format!("'{time}' is too often: at least {SHORTEST:?}")),
+            Err(_) => Err(format!("'{time}' is not off or a time such as 60s")),
+        },
+    }
+}
+
 /// `implicit` or `explicit`.
 pub(crate) fn alua(text: &str) -> Result<Alua, String> {
     match text {
@@ -257,6 +270,8 @@ mod tests {
         assert!(count_and_time("0:3s").is_err() && count_and_time("3s").is_err());
         assert_eq!(no_path("60s"), Ok(NoPath::QueueFor(engine::clock::Duration::from_secs(60))));
         assert!(no_path("never").is_err());
+        assert_eq!((path_check("off"), path_check("60s")), (Ok(None), Ok(Some(Duration::from_secs(60)))));
+        assert!(path_check("10ms").is_err() && path_check("on").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Stories of a host with real target sessions and an array, in virtual time.
 
+mod access;
 mod access_table;
 mod changes;
 mod explain;

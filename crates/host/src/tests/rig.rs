@@ -174,6 +174,7 @@ pub(super) fn options(ports: usize) -> Options {
             sharing: scsi_multipath::Sharing::default(),
             fence: scsi_multipath::FencePolicy::default(),
             alua: scsi_multipath::Alua::Implicit,
+            path_check: None,
         },
         filter: Filter::default(),
         salt: Vec::new(),
@@ -280,6 +281,19 @@ impl Rig {
     /// Reads that came through a port and were executed.
     pub(super) fn reads(&self, port: usize) -> u64 {
         self.array.ports().nth(port).map_or(0, |(_, _, counters)| counters.reads)
+    }
+
+    /// REPORT TARGET PORT GROUPS that the array has seen.
+    pub(super) fn group_reports(&self) -> u64 {
+        self.array.ports().map(|(_, _, counters)| counters.group_reports).sum()
+    }
+
+    /// All groups of all units are in this state from now on, and every nexus is to be told.
+    pub(super) fn set_access(&mut self, state: array::AccessState) {
+        let groups: Vec<array::GroupId> = self.array.ports().map(|(_, group, _)| group).collect();
+        for group in groups {
+            self.array.handle(self.now, array::Event::SetAccess { group, state });
+        }
     }
 
     /// The path of the disk behind a LUN over a nexus.

@@ -1,4 +1,4 @@
-//! Whether a path works: one block is read on it, as a request would be.
+//! Whether a path works: one block is read on it, as a request would be; or, while it is idle, TEST UNIT READY.
 
 use block::Buffer;
 use clock::Instant;
@@ -6,16 +6,39 @@ use multipath::PathId;
 use scsi::cdb::{Cdb, Form, MediumAccess};
 use scsi::{Blocks, Ending, Lba, TaskAttribute, Transfer};
 
+use super::path::{Path, Standing};
 use super::work::Flight;
 use super::{Action, Disk};
 use crate::command::{Command, Context, Kind};
-use crate::disposition::{CommandClass, Failure, Fate, disposition};
+use crate::disposition::{CommandClass, Failure, Fate, FollowUp, disposition};
 use crate::unit::Addressing;
 
 /// Attempts at a block that is answered with unit attentions, of which there may be some on a path that was idle.
 const ATTEMPTS_MAX: u8 = 8;
 
 impl Disk {
+    /// A command is sent on a path.
+    pub(super) fn note_use(&mut self, now: Instant, id: PathId) {
+        if self.options.path_check.is_some()
+            && let Some(path) = self.paths.iter_mut().find(|path| path.id == id)
+        {
+            path.used_at = now;
+        }
+    }
+
+    /// Asks those paths whether they are ready that have had nothing to do for as long as that may be. What is in
+    /// doubt is asked anyway. When to look again.
+    pub(super) fn check_idle_paths(&mut self, now: Instant) -> Option<Instant> {
+        let period = self.options.path_check?;
+        let verified = |path: &&mut Path| path.standing == Standing::Verified;
+        for path in self.paths.iter_mut().filter(verified).filter(|path| path.used_at + period <= now) {
+            path.used_at = now;
+            path.probe.want(FollowUp::READY, now);
+        }
+        let verified = self.paths.iter().filter(|path| path.standing == Standing::Verified);
+        verified.map(|path| path.used_at + period).min()
+    }
+
     pub(super) fn check(&mut self, path: PathId) {
         self.read_a_block(path, 1);
     }

@@ -56,6 +56,8 @@ pub struct Options {
     pub sharing: Sharing,
     pub fence: FencePolicy,
     pub alua: Alua,
+    /// A path that was idle for so long is asked whether it is ready (TEST UNIT READY), if at all.
+    pub path_check: Option<Duration>,
 }
 
 /// Who writes to the logical unit.
@@ -101,6 +103,7 @@ impl Default for Options {
             sharing: Sharing::default(),
             fence: FencePolicy::default(),
             alua: Alua::default(),
+            path_check: None,
         }
     }
 }
@@ -445,7 +448,10 @@ impl Disk {
         loop {
             while let Some(action) = self.head.poll_action() {
                 match action {
-                    multipath::Action::Start { path, ticket, request } => self.start(path, ticket, request),
+                    multipath::Action::Start { path, ticket, request } => {
+                        self.note_use(now, path);
+                        self.start(path, ticket, request);
+                    }
                     multipath::Action::Finish { request, outcome } => self.piece_ended(now, request, outcome),
                     multipath::Action::Try { path } => self.send_canary(now, path),
                     multipath::Action::Late { path, mark, why } => self.late(now, path, mark, why),

@@ -43,6 +43,8 @@ pub(super) struct Path {
     pub(super) is_assumed: bool,
     /// It has not refused the extended header of the port groups.
     pub(super) knows_long_header: bool,
+    /// When a command was last sent on it, as far as idle paths are checked.
+    pub(super) used_at: Instant,
 }
 
 /// Whether a path may be used, apart from its access state.
@@ -108,6 +110,7 @@ impl Path {
             refusal: None,
             is_assumed: false,
             knows_long_header: true,
+            used_at: Instant::START,
         }
     }
 
@@ -186,8 +189,10 @@ impl Path {
 
     fn refused_access(&mut self, access: AccessState, now: Instant) {
         if self.unit.reports_access {
+            if is_usable(self.unit.access) {
+                self.refusal = Some(Refusal::next(self.refusal, now));
+            }
             self.unit.access = access;
-            self.refusal = Some(Refusal::next(self.refusal, now));
             self.is_assumed = false;
         } else {
             // Nothing would ever tell us that it is over: wait a little and try.

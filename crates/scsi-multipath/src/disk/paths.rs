@@ -27,6 +27,7 @@ impl Disk {
         path.set_access(access, now);
         let (state, reason) = path.state(now);
         (path.told, path.reason) = (state, reason);
+        path.used_at = now;
         path.last_reset = self.resets.forgotten();
         self.paths.push(path);
         self.collect_attentions(now, id);
@@ -145,6 +146,7 @@ impl Disk {
         }
         self.poll_access(now);
         self.tend_access(now);
+        let check = self.check_idle_paths(now);
         self.send_probes(now);
         let closing = match self.life {
             Life::Draining { until } | Life::Flushing { until } => Some(until),
@@ -152,7 +154,7 @@ impl Disk {
         };
         let activation = self.tend_activation(now);
         let paths = self.paths.iter().filter_map(Path::deadline);
-        let access = [self.access_poll, self.access_deadline(), activation].into_iter().flatten();
+        let access = [self.access_poll, self.access_deadline(), activation, check].into_iter().flatten();
         self.deadline = paths.chain(access).chain(closing).chain(fences).min();
     }
 

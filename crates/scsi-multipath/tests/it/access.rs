@@ -511,3 +511,54 @@ fn whose_turn_it_is_says_the_driver() {
     rig.handle(Event::MayActivate { target: TargetId(0) });
     assert_eq!((changes(&rig).len(), rig.activations_ended), (1, 2), "it wants no second one");
 }
+
+fn checked_every(seconds: u64) -> Rig {
+    let path_check = (seconds > 0).then(|| Duration::from_secs(seconds));
+    Rig::with_options(Device::new(8, 1), 2, Options { path_check, ..with(Policy::RoundRobin, NoPath::Queue) })
+}
+
+#[test]
+fn idle_paths_are_asked_nothing_unless_that_was_asked_for() {
+    for (seconds, expected) in [(0, 0), (60, 20)] {
+        let mut rig = checked_every(seconds);
+        rig.pass(Duration::from_secs(600));
+        assert_eq!(rig.device.log.len(), expected, "{:?}", rig.device.log);
+    }
+}
+
+#[test]
+fn a_path_that_is_used_is_not_asked_whether_it_is_ready() {
+    let mut rig = checked_every(60);
+    rig.device.access.insert(2, AccessState::NonOptimized);
+    rig.fault(1, attention(0x2a, 0x06));
+    for _ in 0..30 {
+        let read = rig.read(0, 512);
+        rig.assert_ok(read);
+        rig.pass(Duration::from_secs(10));
+    }
+    assert_eq!(ports(&rig, op::TEST_UNIT_READY), [2; 5], "the other one is");
+}
+
+#[test]
+fn what_an_idle_path_has_to_tell_is_heard_at_its_next_check() {
+    let mut rig = checked_every(60);
+    rig.device.access.insert(1, AccessState::Unavailable);
+    rig.pass(Duration::from_secs(61));
+    assert_eq!(rig.state(1), PathState::Down);
+    assert_eq!(asked(&rig), 1);
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.state(1), PathState::Down);
+    rig.device.access.insert(1, AccessState::Optimized);
+    rig.pass(Duration::from_secs(61));
+    assert_eq!(rig.state(1), OPTIMIZED, "no lie is counted for being asked in vain");
+}
+
+#[test]
+fn a_check_that_hangs_holds_nothing_up() {
+    let mut rig = checked_every(10);
+    rig.holding = vec![op::TEST_UNIT_READY];
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.held.len(), 2, "one for each path");
+    let reads = [0; 4].map(|_| rig.read(0, 512));
+    reads.iter().for_each(|read| rig.assert_ok(*read));
+}

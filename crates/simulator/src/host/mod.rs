@@ -225,6 +225,7 @@ fn options(plan: &Plan, stored: State) -> Options {
             sharing: plan.sharing,
             fence: plan.fence,
             alua: scsi_multipath::Alua::Implicit,
+            path_check: None,
         },
         filter: Filter::default(),
         salt: plan.seed.to_be_bytes().to_vec(),

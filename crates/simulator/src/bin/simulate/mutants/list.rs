@@ -168,8 +168,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "a path that refuses access stays in use",
         PATH,
-        "            self.unit.access = access;\n            self.refusal = Some(Refusal::next(self.refusal, now));",
-        "            self.refusal = Some(Refusal::next(self.refusal, now));",
+        "            self.unit.access = access;\n            self.is_assumed = false;",
+        "            self.is_assumed = false;",
     ),
     mutant(
         "a medium error fails the path",
