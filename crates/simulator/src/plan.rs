@@ -191,13 +191,7 @@ impl Plan {
             }
         }
         let policy = random.pick(&[Policy::Numa, Policy::RoundRobin, Policy::QueueDepth]);
-        // Drawn apart, so that whatever else a seed draws stays what it was before these were there.
-        let mut later = Random::new(seed ^ LATER_DRAWS);
-        let policy = if later.percent(25) { Policy::Latency } else { policy };
-        let hedging = match later.percent(40) {
-            true => Hedging::On { percent: later.pick(&[2, 2, 10, 50]) },
-            false => Hedging::Off,
-        };
+        let (policy, hedging) = draw_pace(seed, policy);
         let no_path = match random.below(4) {
             0 => NoPath::Fail,
             1 => NoPath::QueueFor(Duration::from_millis(random.spread(100, 20_000))),
@@ -352,6 +346,17 @@ impl Plan {
     pub(crate) fn ports(&self) -> usize {
         usize::from(self.controllers) * usize::from(self.ports_per_controller)
     }
+}
+
+/// Drawn apart, so that whatever else a seed draws stays what it was before these were there.
+fn draw_pace(seed: u64, policy: Policy) -> (Policy, Hedging) {
+    let mut random = Random::new(seed ^ LATER_DRAWS);
+    let policy = if random.percent(25) { Policy::Latency } else { policy };
+    let hedging = match random.percent(40) {
+        true => Hedging::On { percent: random.pick(&[2, 2, 10, 50]) },
+        false => Hedging::Off,
+    };
+    (policy, hedging)
 }
 
 impl UnitPlan {
