@@ -294,6 +294,7 @@ impl World {
         scene.checks.wire.forget();
         self.host = self.host.reborn(&self.plan);
         scene.checks.pace.process_ended();
+        scene.checks.shown.process_ended();
         self.host_state = HostState::Dead;
         scene.timers.arm(Source::Boot, Some(until));
     }

@@ -11,6 +11,7 @@ mod liveness;
 mod medium;
 mod pace;
 mod register;
+mod shown;
 mod weather;
 mod wire;
 
@@ -32,6 +33,7 @@ pub(crate) use liveness::LivenessCheck;
 pub(crate) use medium::{Effect, LostBlock, MediumCheck};
 pub(crate) use pace::PaceCheck;
 pub(crate) use register::RegisterCheck;
+pub(crate) use shown::ShownCheck;
 pub(crate) use weather::Weather;
 pub(crate) use wire::{Notice, WireCheck};
 
@@ -77,6 +79,10 @@ pub enum Rule {
     Storm,
     /// A slow path is put last only if another one is left; no write is on its way twice; extra reads keep to their budget.
     Pace,
+    /// What exports are shown changes only with a word, and is never more than what every path has.
+    Shown,
+    /// Nothing is sent that must not be executed twice.
+    Classes,
     /// Without faults everything comes to its end.
     Liveness,
 }
@@ -105,6 +111,7 @@ pub(crate) struct Checks {
     pub(crate) access: AccessCheck,
     pub(crate) liveness: LivenessCheck,
     pub(crate) pace: PaceCheck,
+    pub(crate) shown: ShownCheck,
     violations: Vec<Violation>,
 }
 
@@ -121,6 +128,7 @@ impl Checks {
     ) -> Self {
         Self {
             pace,
+            shown: ShownCheck::default(),
             wire,
             fences,
             weather: Weather::with_ports(ports),

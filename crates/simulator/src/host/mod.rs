@@ -111,7 +111,9 @@ impl Host {
             Action::Disconnect { nexus, .. } => self.disconnect(scene, nexus),
             Action::Flush { nexus } => scene.dirty.add(Source::Nexus(nexus.0)),
             Action::Complete(request, completion) => self.complete(scene, request, completion),
+            Action::Ready { disk, geometry } => scene.checks.shown.told(disk, geometry),
             Action::Resized { disk, geometry } => {
+                scene.checks.shown.told(disk, geometry);
                 scene.note(Part::Disk, [6, disk.0.into(), geometry.size], || {
                     format!("disk {}: {geometry:?}", disk.0)
                 });
@@ -121,6 +123,7 @@ impl Host {
                 scene.note(Part::Disk, [3, disk.0.into(), 0], || format!("disk {} is gone", disk.0));
                 scene.checks.disk_gone();
                 scene.checks.pace.disk_gone(disk);
+                scene.checks.shown.disk_gone(disk);
                 self.detach_servers(scene, disk.0);
             }
             Action::Notice(notice) => scene.note(Part::Nexus, [6, 0, 0], || notice.text),
@@ -130,10 +133,7 @@ impl Host {
                 self.stored = state;
                 self.tell(scene, Event::Persisted);
             }
-            Action::Ready { .. }
-            | Action::CredentialsRefused
-            | Action::Answer { .. }
-            | Action::Ended { .. } => {}
+            Action::CredentialsRefused | Action::Answer { .. } | Action::Ended { .. } => {}
         }
     }
 

@@ -4,7 +4,7 @@ use ::host::Trace;
 use scsi::{AdditionalSense, CdbBytes, Ending, SenseKey};
 
 use super::Host;
-use crate::check::{Epoch, Rule};
+use crate::check::{Epoch, Rule, ShownCheck};
 use crate::log::Part;
 use crate::scene::Scene;
 
@@ -21,6 +21,7 @@ impl Host {
                     let finding = scene.checks.pace.started(path, id, view.lun, &cdb);
                     scene.checks.found(scene.now, Rule::Pace, finding);
                 }
+                scene.checks.found(scene.now, Rule::Classes, ShownCheck::started(&cdb));
                 if is_medium(&cdb) {
                     let finding = scene.checks.access.started(path, epoch);
                     scene.checks.found(scene.now, Rule::Access, finding);
@@ -55,6 +56,8 @@ impl Host {
                 let status = disk.status();
                 let finding = scene.checks.bounds.disk(disk.requests(), status.parked + status.pausing);
                 scene.checks.found(scene.now, Rule::Bounds, finding);
+                let finding = scene.checks.shown.settled(index, disk);
+                scene.checks.found(scene.now, Rule::Shown, finding);
                 let finding = scene.checks.pace.counted(index, &status);
                 scene.checks.found(scene.now, Rule::Pace, finding);
             }
