@@ -36,6 +36,9 @@ pub(crate) const GOOD_PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// The longest: a repaired path is noticed within this time.
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// So long a slow path has to be better than what would make it slow, so that it does not go back and forth. After that
+/// it only has to be no worse: one that is a little slower for good is not kept out for good.
+const STRICT: Duration = Duration::from_secs(60);
 /// A path that becomes slow again within this time goes on where its last pauses had come to.
 const RELAPSE: Duration = Duration::from_secs(60);
 
@@ -103,7 +106,9 @@ impl Watch {
 
     /// A canary on a slow path has come back; none if it failed. True if the path is slow no more.
     pub(crate) fn judge(&mut self, now: Instant, took: Option<Duration>, peers: Duration) -> bool {
-        if took.is_none_or(|took| took > tolerable(peers)) {
+        let is_old = matches!(self.pace, Pace::Slow { since, .. } if now.since(since) >= STRICT);
+        let is_good = |took| if is_old { !is_behind(took, peers) } else { took <= tolerable(peers) };
+        if !took.is_some_and(is_good) {
             self.good = 0;
             self.pause = self.longer();
             self.due = Some(now + self.pause);
@@ -218,6 +223,11 @@ impl Comparison {
 
     pub(crate) const fn oldest(&self) -> Duration {
         self.oldest
+    }
+
+    /// Of both, once they are known.
+    pub(crate) fn times(&self) -> Option<(Duration, Duration)> {
+        self.suspect_took.zip(self.peer_took)
     }
 
     pub(crate) fn outcome(&self, now: Instant) -> Compared {

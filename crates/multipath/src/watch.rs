@@ -127,31 +127,38 @@ impl<R> Head<R> {
         let Some(sent) = path.watch.canary.take() else { return self.refuse(id, Misuse::ForeignTicket) };
         let took = now.since(sent);
         let worked = (tried == Tried::Worked).then_some(took);
-        let (is_slow, pace) = (path.watch.is_slow(), path.watch.pace);
+        let pace = path.watch.pace;
         let learned = self.paths.tried(now, position, tried, &self.back_off);
         self.learn(id, learned);
-        match (self.comparison.as_mut().filter(|it| it.concerns(id)), worked) {
-            (Some(comparison), Some(took)) => comparison.hear(id, took),
-            (Some(_), None) => self.comparison = None,
-            (None, _) => {}
-        }
-        if is_slow {
-            let known = if let Pace::Slow { peers, .. } = pace { peers } else { Duration::ZERO };
-            let peers = self.canary_of_peers(now, position).unwrap_or(known).max(known);
-            let path = &mut self.paths.present_mut()[position];
-            if path.watch.judge(now, worked, peers) {
-                path.gauge.forget();
-                self.selection.forget_all();
-                self.changed(Change::Steady { path: id });
+        let is_compared = match (self.comparison.as_mut().filter(|it| it.concerns(id)), worked) {
+            (Some(comparison), Some(took)) => {
+                comparison.hear(id, took);
+                true
             }
+            (Some(_), None) => {
+                self.comparison = None;
+                false
+            }
+            (None, _) => false,
+        };
+        if let Pace::Slow { peers, .. } = pace
+            && !is_compared
+        {
+            self.judge(now, position, worked, peers);
         }
         self.set_watch(now);
         self.settle(now);
     }
 
-    /// What the fastest of the peers takes now, as far as it is known.
-    fn canary_of_peers(&self, now: Instant, position: usize) -> Option<Duration> {
-        self.peers(position).filter_map(|(_, peer)| peer.gauge.fresh_mean(now, Class::SmallRead, 1)).min()
+    /// A canary on a slow path has come back, in so long a time; one on another path took as long as `peer`.
+    fn judge(&mut self, now: Instant, position: usize, took: Option<Duration>, peer: Duration) {
+        let path = &mut self.paths.present_mut()[position];
+        if path.watch.judge(now, took, peer) {
+            let id = path.id;
+            path.gauge.forget();
+            self.selection.forget_all();
+            self.changed(Change::Steady { path: id });
+        }
     }
 
     /// Paths that another one can be compared with, and that can take its place: the best first.
@@ -180,7 +187,15 @@ impl<R> Head<R> {
             return Some(due);
         }
         path.watch.due = None;
+        let suspect = path.id;
+        // What another path takes at the same time is what counts: the unit may be slow now on all of them.
+        let peer = self.peers(position).find(|(_, peer)| peer.watch.canary.is_none());
+        let peer = peer.map(|(at, peer)| (at, peer.id)).filter(|_| self.comparison.is_none());
         self.try_path(now, position);
+        if let Some((peer, peer_id)) = peer {
+            self.comparison = Some(Comparison::new(now, suspect, peer_id, Duration::ZERO, Duration::ZERO));
+            self.try_path(now, peer);
+        }
         None
     }
 
@@ -294,6 +309,9 @@ impl<R> Head<R> {
             return None;
         };
         let watch = &mut self.paths.present_mut()[position].watch;
+        if watch.is_slow() {
+            return self.decide_about_slow(now, position, comparison, outcome);
+        }
         match outcome {
             Compared::Open(at) => return Some(at),
             Compared::Behind(verdict) => {
@@ -313,6 +331,24 @@ impl<R> Head<R> {
             Compared::GivenUp => {}
         }
         None
+    }
+
+    /// The same about a path that is slow already: is it still?
+    fn decide_about_slow(
+        &mut self,
+        now: Instant,
+        position: usize,
+        comparison: Comparison,
+        outcome: Compared,
+    ) -> Option<Instant> {
+        if let Compared::Open(at) = outcome {
+            return Some(at);
+        }
+        self.comparison = None;
+        // A canary that is still out is judged when it comes back.
+        let (took, peer) = comparison.times()?;
+        self.judge(now, position, Some(took), peer);
+        self.paths.present()[position].watch.due
     }
 
     fn slow_down(&mut self, now: Instant, position: usize, verdict: Verdict) {

@@ -204,22 +204,61 @@ fn a_slow_path_returns_after_three_canaries_that_are_as_fast_as_its_peers() {
         bench.run(&[millis(30), FAST]);
     }
     bench.changes.clear();
-    let mut canaries = Vec::new();
+    let mut pauses = Vec::new();
     while bench.is_slow(0) {
-        let asked = bench.now;
-        let did = bench.timeout();
-        if did.contains(&Try(0)) {
-            let took = if canaries.len() < 2 { millis(30) } else { FAST };
-            canaries.push(bench.now.since(asked));
-            bench.pass(took);
-            bench.tried(0, Tried::Worked);
+        let before = bench.now;
+        if bench.timeout() != [Try(0), Try(1)] {
+            continue;
         }
-        assert!(canaries.len() < 9, "it stays out: {canaries:?}");
+        pauses.push(bench.now.since(before));
+        bench.pass(FAST);
+        bench.tried(1, Tried::Worked);
+        if pauses.len() < 3 {
+            bench.pass(millis(30));
+        }
+        bench.tried(0, Tried::Worked);
+        assert!(pauses.len() < 9, "it stays out: {pauses:?}");
     }
-    assert_eq!(canaries.len(), 5, "two slow ones, then three good ones");
-    assert!(canaries[1] > canaries[0], "a longer pause after a slow one: {canaries:?}");
+    assert_eq!(pauses.len(), 5, "two slow ones, then three good ones");
+    assert!(pauses[1] > pauses[0], "a longer pause after a slow one: {pauses:?}");
     assert_eq!(bench.changes, [Change::Steady { path: PathId(0) }]);
     assert_eq!(bench.run(&[FAST; 2]), 0, "numa goes back to it");
+}
+
+#[test]
+fn a_path_that_is_a_little_slower_for_good_is_not_kept_out_for_good() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    while !bench.is_slow(0) {
+        bench.run(&[millis(30), FAST]);
+    }
+    let since = bench.now;
+    while bench.is_slow(0) {
+        if bench.timeout() == [Try(0), Try(1)] {
+            bench.pass(FAST);
+            bench.tried(1, Tried::Worked);
+            bench.pass(millis(6));
+            bench.tried(0, Tried::Worked);
+        }
+        assert!(bench.now < since + seconds(100), "7 ms would not put it out");
+    }
+    assert!(bench.now > since + seconds(60), "and no sooner than it is sure");
+}
+
+#[test]
+fn a_slow_path_returns_although_the_unit_is_slow_on_all_paths_now() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    while !bench.is_slow(0) {
+        bench.run(&[millis(30), FAST]);
+    }
+    let until = bench.now + seconds(60);
+    while bench.is_slow(0) {
+        if bench.timeout() == [Try(0), Try(1)] {
+            bench.pass(millis(200));
+            bench.tried(0, Tried::Worked);
+            bench.tried(1, Tried::Worked);
+        }
+        assert!(bench.now < until, "it is compared with what was, not with what is");
+    }
 }
 
 #[test]
