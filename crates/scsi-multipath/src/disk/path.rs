@@ -69,6 +69,8 @@ pub(super) struct Probe {
     pub(super) asking: Option<Asking>,
     /// The question is out.
     pub(super) is_out: bool,
+    /// What was asked for while a question was out: its answer may be older than the reason to ask.
+    renewed: FollowUp,
     /// Not before then.
     at: Instant,
     /// Questions in a row that had no answer.
@@ -242,6 +244,7 @@ impl Path {
             self.probe.asking = Some(Asking::new(self.first_todo()?));
         }
         self.probe.is_out = true;
+        self.probe.renewed = FollowUp::NONE;
         self.probe.asking.as_ref()
     }
 
@@ -305,6 +308,9 @@ impl Probe {
         if what.is_empty() {
             return;
         }
+        if self.is_out {
+            self.renewed = self.renewed.and(what);
+        }
         // While a question is out or failing, its own pauses hold.
         if self.todo.is_empty() && !self.is_out {
             self.at = at;
@@ -314,8 +320,9 @@ impl Probe {
         self.todo = self.todo.and(what);
     }
 
+    /// The question about this was answered; it is put again if there has been another reason to since it went out.
     pub(super) fn done(&mut self, what: FollowUp) {
-        self.todo = self.todo.without(what);
+        self.todo = self.todo.without(what.without(self.renewed));
     }
 
     /// The question is to be sent again, then.

@@ -6,7 +6,7 @@ use multipath::{Access, NoPath, PathId, PathState};
 use scsi::cdb::operation as op;
 use scsi::inquiry::PortGroupSupport;
 use scsi::port_groups::AccessState;
-use scsi::{Reply, SenseKey, Status};
+use scsi::{Ending, Reply, SenseKey, Status};
 use scsi_multipath::{Contradiction, Event, Options};
 
 use crate::device::{BLOCK, Device, sense};
@@ -346,6 +346,26 @@ fn a_disk_grows_when_all_its_paths_have_grown() {
     assert!(rig.reported("size 4096 -> 8192 bytes"));
     let write = rig.write(15 * 512, &[1; BLOCK]);
     rig.assert_ok(write);
+}
+
+#[test]
+fn a_capacity_that_was_told_before_the_last_change_is_asked_for_again() {
+    let mut rig = Rig::new(Device::new(8, 1), 2);
+    rig.device.reported_blocks = 4;
+    rig.holding = vec![op::SERVICE_ACTION_IN_16];
+    rig.fault(1, attention(0x2a, 0x09));
+    rig.read(0, 512);
+    assert_eq!(rig.held.len(), 2, "both paths are asked");
+    // The second path has answered when the unit grows back, and its answer is on its way.
+    let place = rig.held.iter().position(|(path, _)| *path == PathId(2)).expect("it is asked");
+    let (_, mut command) = rig.held.remove(place).expect("it is there");
+    let reply = rig.device.execute(2, &mut command);
+    rig.device.reported_blocks = 8;
+    rig.fault(1, attention(0x2a, 0x09));
+    rig.read(0, 512);
+    rig.handle(Event::Ended(command, Ending::Reply(reply)));
+    rig.let_go();
+    assert_eq!(rig.geometry.map(|geometry| geometry.size), Some(8 * 512));
 }
 
 #[test]
