@@ -34,6 +34,8 @@ struct Link {
     since: Instant,
     stage: Stage,
     commands: BTreeMap<u32, Command>,
+    /// Task management functions that are out, with the commands that each is about.
+    functions: BTreeMap<u32, Vec<u32>>,
     /// Units whose identity was read since the last doubt about it.
     verified: BTreeSet<LunBytes>,
     /// When the doubt came up. What is sent at the same instant was decided on before.
@@ -126,6 +128,14 @@ impl WireCheck {
             (End::Near, Opcode::ScsiResponse | Opcode::DataIn) => {
                 Ok(link.answered(now, seen, self.is_strict))
             }
+            (End::Far, Opcode::TaskManagementRequest) => {
+                link.asked_for(&seen.header);
+                Ok(None)
+            }
+            (End::Near, Opcode::TaskManagementResponse) => {
+                link.managed(&seen.header);
+                Ok(None)
+            }
             _ => Ok(None),
         }
     }
@@ -170,6 +180,7 @@ impl Link {
             since: now,
             stage: Stage::Connected,
             commands: BTreeMap::new(),
+            functions: BTreeMap::new(),
             verified: BTreeSet::new(),
             doubted: BTreeMap::new(),
             greeted: BTreeSet::new(),
@@ -223,6 +234,30 @@ impl Link {
         let may_be_lost = matches!((asc, ascq), (0x29, 0x00 | 0x01 | 0x04) | (0x2f, 0x01));
         (is_deferred || is_attention && may_be_lost)
             .then(|| Notice::CacheDoubtful { unit: command.lun[1].into(), connected: self.since })
+    }
+
+    /// A task management function goes out (RFC 7143, 11.5): ABORT TASK is about the task that it names, the others are
+    /// about all that was sent to the unit before.
+    fn asked_for(&mut self, header: &Header) {
+        const ABORT_TASK: u8 = 1;
+        let lun = lun(header);
+        let about = if header.0[1] & 0x7f == ABORT_TASK {
+            vec![u32::from_be_bytes([header.0[20], header.0[21], header.0[22], header.0[23]])]
+        } else {
+            self.commands.iter().filter(|(_, command)| command.lun == lun).map(|(tag, _)| *tag).collect()
+        };
+        self.functions.insert(header.initiator_task_tag().0, about);
+    }
+
+    /// The target says that a function is complete, or that it has no such task (RFC 7143, 11.6.1): nothing is unknown
+    /// about those commands any more.
+    fn managed(&mut self, header: &Header) {
+        let about = self.functions.remove(&header.initiator_task_tag().0).unwrap_or_default();
+        if matches!(header.0[2], 0 | 1) {
+            for tag in about {
+                self.commands.remove(&tag);
+            }
+        }
     }
 
     fn doubt(&mut self, now: Instant, lun: LunBytes) {
@@ -308,6 +343,19 @@ mod tests {
         Seen { header: Header(bytes), data: Vec::new() }
     }
 
+    /// ABORT TASK of a command.
+    fn function(tag: u8, referenced: u8) -> Seen {
+        let mut bytes = [0; 48];
+        (bytes[0], bytes[1], bytes[19], bytes[23]) = (0x02, 0x81, tag, referenced);
+        Seen { header: Header(bytes), data: Vec::new() }
+    }
+
+    fn function_response(tag: u8, response: u8) -> Seen {
+        let mut bytes = [0; 48];
+        (bytes[0], bytes[2], bytes[19]) = (0x22, response, tag);
+        Seen { header: Header(bytes), data: Vec::new() }
+    }
+
     const WRITE: &[u8] = &[0x8a];
     const IDENTITY: &[u8] = &[0x12, 1, 0x83];
 
@@ -340,5 +388,21 @@ mod tests {
         check.closed(at(12), ConnectionId(2), false);
         assert!(check.seen(at(13), ConnectionId(3), 1, End::Far, &login(7)).is_err());
         check.seen(at(13), ConnectionId(4), 2, End::Far, &login(7)).unwrap();
+    }
+
+    #[test]
+    fn a_write_whose_abort_was_answered_leaves_nothing_to_be_patient_for() {
+        let mut check = WireCheck::new(true, true);
+        let mut see = |secs, link, toward, seen: Seen| {
+            let _ = check.seen(at(secs), ConnectionId(link), 1, toward, &seen);
+        };
+        see(0, 1, End::Far, login(7));
+        see(0, 1, End::Far, command(1, WRITE));
+        see(0, 1, End::Far, function(2, 1));
+        see(1, 1, End::Near, function_response(2, 0));
+        check.closed(at(1), ConnectionId(1), true);
+        check.seen(at(2), ConnectionId(2), 1, End::Far, &login(7)).unwrap();
+        check.closed(at(12), ConnectionId(2), false);
+        check.seen(at(13), ConnectionId(3), 1, End::Far, &login(7)).unwrap();
     }
 }
