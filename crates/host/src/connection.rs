@@ -111,6 +111,7 @@ impl Host {
             fence_at: None,
             paths: BTreeMap::new(),
             unused: BTreeSet::new(),
+            losses: BTreeMap::new(),
             last_error: None,
             logins: 0,
             surveyed: 0,

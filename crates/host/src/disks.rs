@@ -194,7 +194,11 @@ impl Host {
         let before = nexus.paths.insert(lun, path);
         let target = nexus.target;
         let hold = self.hold_at(place, lun);
+        let loss = self.nexuses[place as usize].losses.remove(&lun);
         self.tell_disk(disk, Event::PathFound { path, node: None, target, unit, hold });
+        if let Some(reply) = loss {
+            self.tell_disk(disk, Event::Overheard { path, reply });
+        }
         // Not earlier: a disk ends with its last path, and this one is there to stay.
         if let Some(before) = before {
             self.retire_path(before);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use clock::{Duration, Instant};
 use iscsi::initiator::Session;
 use multipath::PathId;
-use scsi::Lun;
+use scsi::{Lun, Reply};
 use scsi_multipath::{Context, Survey, TargetId};
 
 use crate::backoff::Backoff;
@@ -83,6 +83,8 @@ pub(crate) struct Nexus {
     /// Logical units that were found and are not used, because their disks have a path and are to have one only: by
     /// disk.
     pub(crate) unused: BTreeSet<(u32, Lun)>,
+    /// What surveys were told of lost caches of logical units that had no path here: their disks are to hear of it.
+    pub(crate) losses: BTreeMap<Lun, Reply>,
     pub(crate) last_error: Option<String>,
     /// Its sessions, ever: the number of the present one while it is logged in.
     pub(crate) logins: u64,
@@ -122,6 +124,8 @@ pub(crate) struct Link {
     pub(crate) login_is_out: bool,
     /// The target portal group that the session is with.
     pub(crate) group: Option<u16>,
+    /// There was a survey on this session.
+    pub(crate) was_surveyed: bool,
     /// Logical units that were reset on this session, or are to be.
     pub(crate) resets: BTreeMap<Lun, Reset>,
     pub(crate) tasks: Tasks,
@@ -177,6 +181,7 @@ impl Link {
             stage: Stage::Login,
             login_is_out: false,
             group: None,
+            was_surveyed: false,
             resets: BTreeMap::new(),
             tasks: Tasks::default(),
         }

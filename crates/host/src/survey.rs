@@ -1,7 +1,7 @@
 //! Finding the logical units behind a nexus.
 
 use clock::Duration;
-use scsi::{AdditionalSense, Ending, Lun, SenseKey};
+use scsi::{AdditionalSense, Ending, Lun, Reply, SenseKey};
 use scsi_multipath::{Command, Event, Rejection, Survey, SurveyAction, SurveyEvent, Unit};
 
 use crate::agenda::Source;
@@ -33,7 +33,11 @@ impl Host {
     pub(crate) fn start_survey(&mut self, index: u32, scope: Scope, luns: Vec<Lun>) {
         let now = self.now;
         let Some(link) = self.nexuses[index as usize].link_mut() else { return };
-        let mut survey = Box::new(if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) });
+        let mut survey = if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) };
+        if std::mem::replace(&mut link.was_surveyed, true) {
+            survey = survey.repeated();
+        }
+        let mut survey = Box::new(survey);
         survey.handle(now, SurveyEvent::Start);
         let done = link.resets.iter().filter(|(_, reset)| **reset == Reset::Done);
         let sightings = Sightings { reset: done.map(|(lun, _)| *lun).collect(), ..Sightings::default() };
@@ -105,10 +109,25 @@ impl Host {
             match action {
                 SurveyAction::Send { lun, command } => self.send(index, lun, command),
                 SurveyAction::Found { lun, unit } => self.unit_found(index, lun, unit),
+                SurveyAction::CacheLost { lun, reply } => self.loss_heard(index, lun, reply),
                 SurveyAction::Rejected { lun, reason } => self.rejected(index, lun, &reason),
                 SurveyAction::Done(outcome) => {
                     self.survey_done(index, outcome.err().map(|error| error.to_string()));
                 }
+            }
+        }
+    }
+
+    /// A unit says that what its cache held may be lost. If it had a path here its disk hears of it, and if that carries
+    /// commands, or the news is of any session, it has heard. Otherwise it hears when the unit gets a path, in whatever
+    /// session that is.
+    fn loss_heard(&mut self, index: u32, lun: Lun, reply: Reply) {
+        let known = self.nexuses[index as usize].paths.get(&lun).copied();
+        match known.and_then(|path| Some((path, self.paths.get(&path)?.disk))) {
+            Some((path, _)) if self.disk_of_member(path).is_some() || is_deferred(&reply) => {}
+            Some((path, disk)) => self.tell_disk(disk, Event::Overheard { path, reply }),
+            None => {
+                self.nexuses[index as usize].losses.insert(lun, reply);
             }
         }
     }
@@ -203,4 +222,8 @@ impl Host {
             self.remove_path(index, lun);
         }
     }
+}
+
+fn is_deferred(reply: &Reply) -> bool {
+    reply.sense.as_ref().and_then(|sense| sense.parse()).is_some_and(|sense| sense.deferred)
 }

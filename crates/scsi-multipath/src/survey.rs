@@ -16,7 +16,7 @@ use scsi::luns::LunList;
 use scsi::{CommandId, Ending, Lun, ParseError, Reply, SenseKey};
 
 use crate::command::{Command, Kind};
-use crate::disposition::Failure;
+use crate::disposition::{CommandClass, Failure, FollowUp, disposition};
 use crate::identity::NoIdentity;
 use crate::question::{Answer, Asking, Question};
 use crate::unit::Unit;
@@ -31,6 +31,8 @@ pub struct Survey {
     /// Those that are being looked at; at most [`CONCURRENCY`].
     examinations: Vec<Examination>,
     summary: Summary,
+    /// Every unit has greeted this nexus already, in an earlier survey.
+    is_greeted: bool,
     next_id: u32,
     actions: VecDeque<SurveyAction>,
 }
@@ -58,6 +60,11 @@ pub enum SurveyAction {
     Found {
         lun: Lun,
         unit: Box<Unit>,
+    },
+    /// This unit says that what its cache held may be lost. Nobody else will be told on this nexus.
+    CacheLost {
+        lun: Lun,
+        reply: Reply,
     },
     Rejected {
         lun: Lun,
@@ -179,9 +186,16 @@ impl Survey {
             waiting: VecDeque::new(),
             examinations: Vec::new(),
             summary: Summary { found: 0, rejected: 0, left_out: 0 },
+            is_greeted: false,
             next_id: 0,
             actions: VecDeque::new(),
         }
+    }
+
+    /// Not the first survey since the login: a unit attention that tells of a reset is none that every new nexus gets.
+    #[must_use]
+    pub fn repeated(self) -> Self {
+        Self { is_greeted: true, ..self }
     }
 
     /// Says what happened. Drain [`Survey::poll_action`] afterwards.
@@ -265,7 +279,7 @@ impl Survey {
             return;
         };
         let examination = &mut self.examinations[position];
-        examination.hear(ending);
+        self.actions.extend(examination.hear(ending));
         match examination.answered(now, command, ending) {
             Step::Ask => {
                 examination.turn = Turn::Ours(now);
@@ -289,8 +303,8 @@ impl Survey {
                 self.actions.push_back(SurveyAction::Rejected { lun, reason });
             }
             Step::Found(unit) => {
-                self.examinations.swap_remove(position);
                 self.summary.found += 1;
+                self.examinations.swap_remove(position);
                 self.actions.push_back(SurveyAction::Found { lun, unit });
             }
         }
@@ -319,7 +333,7 @@ impl Survey {
         while self.examinations.len() < CONCURRENCY
             && let Some(lun) = self.waiting.pop_front()
         {
-            let examination = Examination::new(lun);
+            let examination = Examination { is_greeted: self.is_greeted, ..Examination::new(lun) };
             self.actions.push_back(send(&mut self.next_id, lun, &examination.asking));
             self.examinations.push(examination);
         }
@@ -376,17 +390,22 @@ impl Examination {
 
     /// A unit attention says that something has changed, perhaps since the identity was read. The first one of a reset
     /// is the greeting of a new nexus (SAM, I_T nexus loss; SPC, 29h) and says nothing.
-    fn hear(&mut self, ending: &Ending) {
-        let Ending::Reply(Reply { sense: Some(sense), .. }) = ending else { return };
-        let Some(sense) = sense.parse() else { return };
-        if sense.key != SenseKey::UnitAttention || sense.deferred {
-            return;
-        }
+    fn hear(&mut self, ending: &Ending) -> Option<SurveyAction> {
+        let Ending::Reply(reply) = ending else { return None };
+        let sense = reply.sense.as_ref()?.parse()?;
         match sense.additional.asc {
-            0x29 if !self.is_greeted => self.is_greeted = true,
+            // An error of an earlier command is news, whoever is told of it.
+            _ if sense.deferred => {}
+            _ if sense.key != SenseKey::UnitAttention => return None,
+            0x29 if !self.is_greeted => {
+                self.is_greeted = true;
+                return None;
+            }
             0x29 | 0x2a | 0x3f => self.is_in_doubt = true,
             _ => {}
         }
+        let is_lost = disposition(CommandClass::Read, ending).follow_up.contains(FollowUp::CACHE_LOST);
+        is_lost.then(|| SurveyAction::CacheLost { lun: self.lun, reply: reply.clone() })
     }
 
     fn answered(&mut self, now: Instant, command: &Command, ending: &Ending) -> Step {

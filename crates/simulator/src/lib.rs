@@ -24,7 +24,7 @@ mod world;
 pub use check::{Rule, Violation};
 pub use fault::{Danger, FaultCounters, Kind};
 pub use link::Closing;
-pub use plan::{Choice, Defects, OPEN_DEFECTS, Plan, Profile, Reduction};
+pub use plan::{Choice, Plan, Profile, Reduction};
 pub use scsi_multipath::FencePolicy;
 pub use shrink::shrink;
 pub use target::{Successions, TargetProfile};

@@ -7,6 +7,7 @@ use multipath::{Hedging, NoPath, Policy};
 
 use scsi_multipath::{FENCE_WAIT, FencePolicy, Sharing};
 
+use crate::check::DISCOVERY;
 use crate::fault::{Danger, Kind, PlannedFault, group_of};
 use crate::link::Closing;
 use crate::random::Random;
@@ -36,28 +37,11 @@ pub struct Choice {
     pub target: Option<TargetProfile>,
     /// What is done about writes of unknown fate, if the seed is not to decide.
     pub fence: Option<FencePolicy>,
-    pub defects: Defects,
 }
-
-/// Whether runs are to show what is known to be wrong with the product and not mended yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Defects {
-    /// What shows one of [`OPEN_DEFECTS`] is left out.
-    #[default]
-    Avoided,
-    Shown,
-}
-
-/// Defects of the product that faults have found and that are not mended. A name leaves when its defect does.
-pub const OPEN_DEFECTS: &[&str] = &[
-    // Plan::window, with attentions that answer surveys and several units whose numbers change: WireCheck::is_strict,
-    // Kind::LunRemapped. Runs of the profile `all` with these are clean; some of `no-late-execution` go on for very long.
-    "with a command window of a few commands a run may make no progress for very long; not traced yet",
-];
 
 impl From<Profile> for Choice {
     fn from(profile: Profile) -> Self {
-        Self { profile, target: None, fence: None, defects: Defects::Avoided }
+        Self { profile, target: None, fence: None }
     }
 }
 
@@ -83,7 +67,6 @@ pub struct Plan {
     pub(crate) target: TargetProfile,
     pub(crate) sharing: Sharing,
     pub(crate) fence: FencePolicy,
-    pub(crate) defects: Defects,
     pub(crate) policy: Policy,
     pub(crate) hedging: Hedging,
     pub(crate) no_path: NoPath,
@@ -155,6 +138,9 @@ const LATE_PERCENT: u64 = 60;
 /// Writes that are stuck and lose their nexus.
 const COMPANION_PERCENT: u64 = 70;
 
+/// Longer than any run: disks without paths do not go.
+const DISKS_STAY: Duration = Duration::from_secs(3_600);
+
 impl Profile {
     fn allows(self, kind: Kind) -> bool {
         match self {
@@ -176,7 +162,7 @@ impl Profile {
 impl Plan {
     #[must_use]
     pub fn draw(seed: u64, choice: impl Into<Choice>, reduction: &Reduction) -> Self {
-        let Choice { profile, target, fence, defects } = choice.into();
+        let Choice { profile, target, fence } = choice.into();
         let mut random = Random::new(seed);
         let controllers = random.pick(&[1, 2, 2, 2]);
         let ports_per_controller = random.pick(&[1, 2, 2]);
@@ -214,16 +200,12 @@ impl Plan {
             target: target.unwrap_or(drawn_target),
             sharing: random.pick(&[Sharing::Exclusive, Sharing::Exclusive, Sharing::Shared]),
             fence: fence.unwrap_or(drawn_fence),
-            defects,
             policy,
             hedging,
             no_path,
             delayed_removal: Duration::from_secs(random.pick(&[0, 0, 60])),
             digests: random.percent(50),
-            window: match (random.pick(&[2, 8, 32, 128]), defects) {
-                (window, Defects::Shown) => window,
-                (_, Defects::Avoided) => 128,
-            },
+            window: random.pick(&[2, 8, 32, 128]),
             initial_r2t: random.percent(30),
             immediate_data: random.percent(60),
             first_burst: random.pick(&[512, 4096, 65_536]),
@@ -263,8 +245,10 @@ impl Plan {
             kinds.push(random.pick(&[Kind::StuckWrite, Kind::TornWrite, Kind::StuckWrite]));
         }
         if kinds.contains(&Kind::IdentityTwice) {
-            // A unit that shows the name of another one that is not to be seen is, for all that anybody can tell, it.
-            kinds.retain(|kind| !kind.hides_identity());
+            // A unit that shows the name of another one that is not to be seen, or is not known any more, is, for all
+            // that anybody can tell, it.
+            kinds.retain(|kind| !kind.hides_identity() && *kind != Kind::ProcessKilled);
+            self.delayed_removal = DISKS_STAY;
         }
         let mean = random.spread(200, 8_000);
         let mut at = 0;
@@ -274,6 +258,9 @@ impl Plan {
                 return;
             }
             let kind = random.pick(&kinds);
+            if kind == Kind::IdentityTwice && at < DISCOVERY.as_millis() {
+                continue;
+            }
             let duration = Duration::from_millis(random.spread(kind.shortest_millis(), 15_000));
             self.faults.push(PlannedFault {
                 kind,
@@ -282,14 +269,14 @@ impl Plan {
                 chance: random.next(),
             });
             if matches!(kind, Kind::StuckWrite | Kind::TornWrite) {
-                self.lose_nexus_soon(random);
+                self.lose_nexus_soon(random, &kinds);
             }
         }
     }
 
     /// A write that is stuck shows what it can do only if its nexus is lost meanwhile: most lose the port that they are
     /// stuck at, soon.
-    fn lose_nexus_soon(&mut self, random: &mut Random) {
+    fn lose_nexus_soon(&mut self, random: &mut Random, kinds: &[Kind]) {
         let Some(stuck) = self.faults.last().copied().filter(|_| random.percent(COMPANION_PERCENT)) else {
             return;
         };
@@ -303,19 +290,17 @@ impl Plan {
             Kind::ProcessKilled,
         ];
         let at = stuck.at + Duration::from_millis(random.spread(1, 2_000));
-        if at < self.storm {
+        let kind = random.pick(&companions);
+        let would_forget = kind == Kind::ProcessKilled && kinds.contains(&Kind::IdentityTwice);
+        if at < self.storm && !would_forget {
             // The same chances lead to the same port.
-            self.faults.push(PlannedFault { kind: random.pick(&companions), at, ..stuck });
+            self.faults.push(PlannedFault { kind, at, ..stuck });
         }
     }
 
     /// Some faults need digests, some would be hidden by them.
     fn can_have(&self, kind: Kind) -> bool {
-        match kind.digests() {
-            Some(wanted) if wanted != self.digests => return false,
-            _ => {}
-        }
-        kind != Kind::LunRemapped || self.units.len() == 1 || self.defects == Defects::Shown
+        kind.digests().is_none_or(|wanted| wanted == self.digests)
     }
 
     fn reduce(&mut self, reduction: &Reduction) {

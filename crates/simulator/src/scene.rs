@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use clock::{Duration, Instant};
 
-use iscsi::pdu::Opcode;
-
 use crate::check::{Checks, Notice, Rule};
 use crate::link::{ConnectionId, End, Network, Sighting};
 use crate::log::{Log, Part};
@@ -67,21 +65,18 @@ impl Scene {
                     let group = port / self.ports_per_controller;
                     let group = u16::try_from(group).expect("there are few groups");
                     match self.checks.wire.seen(self.now, connection, group, toward, &seen) {
-                        Ok(Some(Notice::CacheDoubtful { unit, connected })) => {
-                            self.checks.durability.told(unit, connected);
+                        Ok(Some(Notice::CacheDoubtful { unit, connected, for_sure })) => {
+                            self.checks.durability.told(unit, connected, for_sure);
                         }
                         Ok(None) => {}
-                        Err(text) => {
-                            let rule = match seen.header.opcode() {
-                                Opcode::LoginRequest => Rule::Patience,
-                                _ => Rule::Identity,
-                            };
-                            self.checks.found(self.now, rule, Err(text));
-                        }
+                        Err((rule, text)) => self.checks.found(self.now, rule, Err(text)),
                     }
+                    let finding = self.checks.window.seen(connection, toward, &seen);
+                    self.checks.found(self.now, Rule::Window, finding);
                 }
                 Sighting::Closed { connection, was_told } => {
                     self.checks.wire.closed(self.now, connection, was_told);
+                    self.checks.window.closed(connection);
                 }
             }
         }

@@ -4,16 +4,16 @@ use std::io::Write;
 
 use clock::{Duration, Instant};
 
-use scsi_multipath::FencePolicy;
+use scsi_multipath::{FencePolicy, Sharing};
 
-use crate::check::{BoundsCheck, Checks, FenceCheck, PaceCheck, Rule, Violation, WireCheck};
+use crate::check::{BoundsCheck, Checks, FenceCheck, NoPathCheck, PaceCheck, Rule, Violation, WireCheck};
 use crate::client::Client;
 use crate::fault::FaultCounters;
 use crate::host::Host;
 use crate::injector::{Injector, Order, Victims};
 use crate::link::{ConnectionId, Door, End, Network};
 use crate::log::{Log, Part};
-use crate::plan::{Defects, Plan};
+use crate::plan::Plan;
 use crate::random::Random;
 use crate::scene::{Agenda, Scene, Source, Timers};
 use crate::target::{Successions, Target, TargetProfile};
@@ -63,8 +63,9 @@ pub fn run(plan: &Plan, trace: Option<Box<dyn Write>>) -> Outcome {
     world.conclude()
 }
 
-/// Events in one run, far more than any needs: a loop without progress in time ends here.
-const EVENTS_MAX: u64 = 20_000_000;
+/// Events in one second of the simulated world, far more than all requests of a plan need together: a loop that makes
+/// little progress in time, or none, ends here.
+const EVENTS_PER_SECOND_MAX: u64 = 200_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -91,6 +92,8 @@ struct World {
     host_state: HostState,
     /// When an operator waives what no proof can be had of.
     operator_at: Option<Instant>,
+    /// When the present second began, and how many events there had been.
+    pace: (Instant, u64),
 }
 
 /// How long after the last fault an operator ends strict fences that have no proof: when nothing can be left of what
@@ -140,9 +143,10 @@ impl World {
                     FenceCheck::new(plan.needs_fences().then_some(plan.fence)),
                     WireCheck::new(
                         plan.needs_fences() && plan.fence != FencePolicy::Unsafe,
-                        plan.defects == Defects::Shown,
+                        plan.sharing == Sharing::Shared,
                     ),
                     PaceCheck::new(plan.hedging),
+                    NoPathCheck::new(plan.no_path),
                     plan.ports(),
                 ),
                 ports_per_controller: plan.ports_per_controller.into(),
@@ -158,6 +162,7 @@ impl World {
             plan: plan.clone(),
             host_state: HostState::Running,
             operator_at: None,
+            pace: (Instant::START, 0),
         }
     }
 
@@ -188,10 +193,18 @@ impl World {
             }
             self.settle();
             self.advance();
-            if self.scene.log.events() > EVENTS_MAX {
-                let finding = Err(String::from("events without end"));
-                self.scene.checks.found(self.scene.now, Rule::Liveness, finding);
-            }
+            self.check_pace();
+        }
+    }
+
+    /// Whether time goes on.
+    fn check_pace(&mut self) {
+        let (now, events) = (self.scene.now, self.scene.log.events());
+        if now >= self.pace.0 + Duration::from_secs(1) {
+            self.pace = (now, events);
+        } else if events - self.pace.1 > EVENTS_PER_SECOND_MAX {
+            let finding = Err(format!("more than {EVENTS_PER_SECOND_MAX} events within a second"));
+            self.scene.checks.found(now, Rule::Liveness, finding);
         }
     }
 
@@ -292,6 +305,7 @@ impl World {
         scene.checks.access.forget();
         scene.checks.fences.forget();
         scene.checks.wire.forget();
+        scene.checks.no_path.forget();
         self.host = self.host.reborn(&self.plan);
         scene.checks.pace.process_ended();
         scene.checks.shown.process_ended();

@@ -5,7 +5,7 @@ use clock::{Duration, Instant};
 use multipath::{Outcome, PathId, Ticket, Verdict};
 use scsi::Ending;
 
-use super::path::Standing;
+use super::path::{Path, Standing};
 use super::report::{Reason, Report};
 use super::work::{Flight, Issuer, Said, Step, Work};
 use super::{Action, Disk, Sharing, plan};
@@ -53,6 +53,12 @@ impl Disk {
         let disposition = disposition(work.piece.class, ending);
         let concerns_path = disposition.path != PathEffect::None || !disposition.follow_up.is_empty();
         let verdict = match disposition.fate {
+            // The unit has said that something changed behind its number, and that may have been before this command.
+            // Whichever unit it was that has executed it, it is sent again once it is known which is which.
+            Fate::Complete if self.may_be_another(path) => {
+                work.said = Said::Failed(Failure::UnknownOutcome);
+                Verdict::Again { after: Duration::ZERO }
+            }
             Fate::Complete => {
                 work.said = Said::Done;
                 Verdict::Done
@@ -64,6 +70,11 @@ impl Disk {
             self.affect(now, path, &disposition, ending);
         }
         self.head.handle(now, multipath::Event::Ended { ticket, request: work, verdict });
+    }
+
+    /// A path that has left while its nexus lives has left because of what it showed.
+    fn may_be_another(&self, id: PathId) -> bool {
+        self.paths.iter().find(|path| path.id == id).is_none_or(Path::may_be_another)
     }
 
     /// What the head is to do with a piece that did not succeed.

@@ -67,8 +67,12 @@ pub(super) enum Standing {
 pub(super) struct Probe {
     todo: FollowUp,
     pub(super) asking: Option<Asking>,
+    /// A question that was not answered yet when another one came before it.
+    aside: Option<Asking>,
     /// The question is out.
     pub(super) is_out: bool,
+    /// What was asked for while a question was out: its answer may be older than the reason to ask.
+    renewed: FollowUp,
     /// Not before then.
     at: Instant,
     /// Questions in a row that had no answer.
@@ -117,6 +121,14 @@ impl Path {
     /// Whether anything can be sent on it, now or later.
     pub(super) const fn is_alive(&self) -> bool {
         !matches!(self.standing, Standing::Quarantined | Standing::Lost)
+    }
+
+    /// Whether commands that end now may have been executed by another logical unit.
+    pub(super) const fn may_be_another(&self) -> bool {
+        matches!(
+            self.standing,
+            Standing::Suspect(Reason::Verifying) | Standing::Failed(Reason::Gone) | Standing::Quarantined
+        )
     }
 
     /// What the path is good for, with why.
@@ -176,8 +188,11 @@ impl Path {
 
     /// Nothing is sent on it until it has shown its identity.
     pub(super) fn suspect(&mut self, reason: Reason, at: Instant) {
-        if self.standing == Standing::Verified {
-            self.standing = Standing::Suspect(reason);
+        match self.standing {
+            Standing::Verified | Standing::Suspect(Reason::Doubtful) => {
+                self.standing = Standing::Suspect(reason);
+            }
+            _ => {}
         }
         self.probe.want(FollowUp::IDENTITY, at);
     }
@@ -238,10 +253,16 @@ impl Path {
         if !self.is_alive() || self.probe.is_out || now < self.probe.at {
             return None;
         }
+        if self.probe.wants(FollowUp::IDENTITY) {
+            self.probe.set_aside();
+        }
         if self.probe.asking.is_none() {
-            self.probe.asking = Some(Asking::new(self.first_todo()?));
+            let first = self.first_todo()?;
+            let again = self.probe.aside.take_if(|aside| aside.question == first);
+            self.probe.asking = Some(again.unwrap_or_else(|| Asking::new(first)));
         }
         self.probe.is_out = true;
+        self.probe.renewed = FollowUp::NONE;
         self.probe.asking.as_ref()
     }
 
@@ -305,6 +326,9 @@ impl Probe {
         if what.is_empty() {
             return;
         }
+        if self.is_out {
+            self.renewed = self.renewed.and(what);
+        }
         // While a question is out or failing, its own pauses hold.
         if self.todo.is_empty() && !self.is_out {
             self.at = at;
@@ -314,8 +338,21 @@ impl Probe {
         self.todo = self.todo.and(what);
     }
 
+    /// Whether this is still to be asked about.
+    pub(super) const fn wants(&self, what: FollowUp) -> bool {
+        self.todo.contains(what)
+    }
+
+    /// Whatever is being asked comes after the identity: an answer by somebody else is worth nothing.
+    fn set_aside(&mut self) {
+        if let Some(asking) = self.asking.take_if(|asking| asking.question != Question::DeviceId) {
+            self.aside = Some(asking);
+        }
+    }
+
+    /// The question about this was answered; it is put again if there has been another reason to since it went out.
     pub(super) fn done(&mut self, what: FollowUp) {
-        self.todo = self.todo.without(what);
+        self.todo = self.todo.without(what.without(self.renewed));
     }
 
     /// The question is to be sent again, then.

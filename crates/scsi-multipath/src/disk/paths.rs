@@ -119,8 +119,9 @@ impl Disk {
             reason = Reason::Verified;
         }
         self.report(Report::PathState { path: id, from, to, reason });
-        // What the transport still holds back was sent before the path came into doubt.
-        if matches!(from, PathState::Usable(_)) && reason != Reason::Lost {
+        // What the transport still holds back was sent before the path came into doubt. A transport that is gone gives
+        // it back by itself.
+        if matches!(from, PathState::Usable(_)) && self.paths[position].standing != Standing::Lost {
             self.actions.push_back(Action::Withdraw { path: id });
         }
         self.head.handle(now, multipath::Event::PathChanged { path: id, state: to });

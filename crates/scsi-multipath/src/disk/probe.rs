@@ -59,6 +59,7 @@ impl Disk {
         self.probes_out -= 1;
         let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
         path.probe.is_out = false;
+        let is_in_doubt = subject(question) != FollowUp::IDENTITY && path.probe.wants(FollowUp::IDENTITY);
         let Some(asking) = path.probe.asking.as_mut() else { return };
         let answer = asking.answer(now, ending);
         let is_at_rest = is_at_rest(question, answer);
@@ -86,6 +87,10 @@ impl Disk {
                 path.probe.done(FollowUp::READY);
             }
             Answer::Failed(_) => path.probe.failed(now),
+            // Since it went out there has been a reason to doubt who answers.
+            Answer::Data(_) if is_in_doubt => {
+                path.probe.pause_until(now);
+            }
             Answer::Data(length) => match learn(question, &data[..length.min(data.len())]) {
                 Ok(learned) => {
                     path.probe.answered(now);

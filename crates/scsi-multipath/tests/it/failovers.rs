@@ -6,7 +6,7 @@ use multipath::{Access, NoPath, PathId, PathState};
 use scsi::cdb::operation as op;
 use scsi::inquiry::PortGroupSupport;
 use scsi::port_groups::AccessState;
-use scsi::{Reply, SenseKey, Status};
+use scsi::{Ending, Reply, SenseKey, Status};
 use scsi_multipath::{Contradiction, Event, Options};
 
 use crate::device::{BLOCK, Device, sense};
@@ -346,6 +346,74 @@ fn a_disk_grows_when_all_its_paths_have_grown() {
     assert!(rig.reported("size 4096 -> 8192 bytes"));
     let write = rig.write(15 * 512, &[1; BLOCK]);
     rig.assert_ok(write);
+}
+
+#[test]
+fn a_success_on_a_path_whose_identity_is_in_doubt_is_none() {
+    let mut rig = Rig::new(Device::new(8, 1), 2);
+    rig.holding = vec![op::WRITE_16, op::INQUIRY];
+    let write = rig.write(0, &[1; BLOCK]);
+    let (path, command) = rig.held.pop_front().expect("it is out");
+    rig.handle(Event::Doubt { path });
+    // Perhaps it was another unit that says so.
+    rig.handle(Event::Ended(command, Ending::Reply(Reply::good())));
+    assert_eq!(rig.completion(write), None);
+    assert!(rig.held.iter().any(|(other, held)| *other != path && held.cdb.operation_code() == op::WRITE_16));
+    rig.let_go();
+    rig.assert_ok(write);
+    let read = rig.read(0, 512);
+    assert_eq!(rig.data(read), [1; BLOCK]);
+}
+
+#[test]
+fn an_answer_that_comes_while_the_identity_is_in_doubt_is_asked_for_again_after_it() {
+    let mut rig = Rig::new(Device::new(8, 1), 1);
+    rig.device.reported_blocks = 4;
+    rig.holding = vec![op::SERVICE_ACTION_IN_16];
+    rig.fault(1, attention(0x2a, 0x09));
+    rig.read(0, 512);
+    let (path, mut command) = rig.held.pop_front().expect("it asks how large the unit is");
+    let reply = rig.device.execute(1, &mut command);
+    rig.device.reported_blocks = 8;
+    rig.holding.push(op::INQUIRY);
+    rig.handle(Event::Doubt { path });
+    rig.handle(Event::Ended(command, Ending::Reply(reply)));
+    assert_eq!(rig.geometry.map(|geometry| geometry.size), Some(8 * 512), "who knows whose size that was");
+    let codes: Vec<u8> = rig.held.iter().map(|(_, held)| held.cdb.operation_code()).collect();
+    assert_eq!(codes, [op::INQUIRY], "identity first");
+    rig.let_go();
+    assert_eq!(rig.device.log.last(), Some(&(1, op::SERVICE_ACTION_IN_16)));
+}
+
+#[test]
+fn a_path_that_could_not_send_gives_back_what_waits_behind() {
+    let mut rig = Rig::new(Device::new(8, 1), 2);
+    rig.fault(1, Fault::NotSent);
+    let write = rig.write(0, &[1; BLOCK]);
+    rig.assert_ok(write);
+    assert_eq!(rig.withdrawn, [PathId(1)], "its session lives, and would send it without another look");
+    rig.lose(PathId(2), false);
+    assert_eq!(rig.withdrawn, [PathId(1)], "a session that is over gives back everything by itself");
+}
+
+#[test]
+fn a_capacity_that_was_told_before_the_last_change_is_asked_for_again() {
+    let mut rig = Rig::new(Device::new(8, 1), 2);
+    rig.device.reported_blocks = 4;
+    rig.holding = vec![op::SERVICE_ACTION_IN_16];
+    rig.fault(1, attention(0x2a, 0x09));
+    rig.read(0, 512);
+    assert_eq!(rig.held.len(), 2, "both paths are asked");
+    // The second path has answered when the unit grows back, and its answer is on its way.
+    let place = rig.held.iter().position(|(path, _)| *path == PathId(2)).expect("it is asked");
+    let (_, mut command) = rig.held.remove(place).expect("it is there");
+    let reply = rig.device.execute(2, &mut command);
+    rig.device.reported_blocks = 8;
+    rig.fault(1, attention(0x2a, 0x09));
+    rig.read(0, 512);
+    rig.handle(Event::Ended(command, Ending::Reply(reply)));
+    rig.let_go();
+    assert_eq!(rig.geometry.map(|geometry| geometry.size), Some(8 * 512));
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub(crate) struct Rig {
     pub(crate) fencing: Fencing,
     /// Fences that are asked for and neither proved nor taken back.
     pub(crate) owed: Vec<PathId>,
+    /// Paths whose transport is to give back what has not left.
+    pub(crate) withdrawn: Vec<PathId>,
     /// Task management functions that are not answered, in order.
     pub(crate) functions: VecDeque<(PathId, Function)>,
     /// Lost commands that can still be executed, with the path that they came by and its port.
@@ -105,6 +107,7 @@ impl Rig {
             gone: false,
             fencing: Fencing::AtOnce,
             owed: Vec::new(),
+            withdrawn: Vec::new(),
             functions: VecDeque::new(),
             ghosts: Vec::new(),
             may_ask: true,
@@ -160,7 +163,7 @@ impl Rig {
                 }
                 Action::Fence { path } => self.owed.push(path),
                 Action::Unfence { path } => self.owed.retain(|owed| *owed != path),
-                Action::Withdraw { .. } => {}
+                Action::Withdraw { path } => self.withdrawn.push(path),
                 Action::Abort { path, command } => self.aborts.push((path, command)),
                 Action::WantAccess { path, cause, .. } => {
                     self.wanted.push((path, cause));
@@ -414,6 +417,8 @@ fn copy(command: &Command) -> scsi::Command<()> {
 #[derive(Debug, Default)]
 pub(crate) struct Surveyed {
     pub(crate) found: Vec<(Lun, Unit)>,
+    /// What units said of a cache that may be lost.
+    pub(crate) losses: Vec<Reply>,
     pub(crate) rejected: Vec<(Lun, Rejection)>,
     pub(crate) done: Option<Result<Summary, SurveyError>>,
     pub(crate) out_max: usize,
@@ -432,6 +437,7 @@ pub(crate) fn survey(mut survey: Survey, mut answer: impl FnMut(Lun, &mut Comman
             match action {
                 SurveyAction::Send { lun, command } => out.push_back((lun, command)),
                 SurveyAction::Found { lun, unit } => result.found.push((lun, *unit)),
+                SurveyAction::CacheLost { reply, .. } => result.losses.push(reply),
                 SurveyAction::Rejected { lun, reason } => result.rejected.push((lun, reason)),
                 SurveyAction::Done(done) => result.done = Some(done),
             }

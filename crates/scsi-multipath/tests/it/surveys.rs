@@ -8,7 +8,7 @@ use scsi::inquiry::{DeviceType, InquiryData, Peripheral, PortGroupSupport};
 use scsi::luns::LunList;
 use scsi::port_groups::AccessState;
 use scsi::vpd::{CodeSet, Designator, DesignatorType};
-use scsi::{Ascii, Ending, Lun, ParseError, Reply, SenseKey, Status};
+use scsi::{AdditionalSense, Ascii, Ending, Lun, ParseError, Reply, Sense, SenseData, SenseKey, Status};
 use scsi_multipath::{
     Addressing, CONCURRENCY, Command, Failure, LUNS_MAX, NoIdentity, Question, Rejection, Summary, Survey,
     SurveyError,
@@ -340,4 +340,54 @@ fn a_unit_that_changes_while_it_is_examined_is_examined_again() {
     });
     let name = surveyed.found[0].1.identity.name().to_string();
     assert!(name.ends_with("02"), "{name}");
+}
+
+#[test]
+fn a_reset_that_a_later_survey_is_told_of_is_no_greeting() {
+    for is_repeated in [false, true] {
+        let mut device = Device::new(8, 1);
+        let mut is_told = false;
+        let mut identities = 0;
+        let first = Survey::for_luns(vec![Lun::from(0)]);
+        let surveyed = survey(if is_repeated { first.repeated() } else { first }, |_, command| {
+            identities += usize::from(command.cdb.as_slice().starts_with(&[op::INQUIRY, 1, 0x83]));
+            if code(command) == op::SERVICE_ACTION_IN_16 && !std::mem::replace(&mut is_told, true) {
+                return Ending::Reply(sense(SenseKey::UnitAttention, 0x29, 0x03));
+            }
+            Ending::Reply(device.execute(1, command))
+        });
+        assert_eq!(surveyed.found.len(), 1);
+        assert_eq!(identities, if is_repeated { 2 } else { 1 }, "repeated: {is_repeated}");
+    }
+}
+
+#[test]
+fn a_power_loss_that_a_survey_is_told_of_after_the_greeting_is_passed_on() {
+    let mut device = Device::new(8, 1);
+    let mut attentions = vec![(0x29, 0x04), (0x29, 0x00)];
+    let surveyed = survey(Survey::for_luns(vec![Lun::from(0)]), |_, command| {
+        if code(command) == op::SERVICE_ACTION_IN_16
+            && let Some((asc, ascq)) = attentions.pop()
+        {
+            return Ending::Reply(sense(SenseKey::UnitAttention, asc, ascq));
+        }
+        Ending::Reply(device.execute(1, command))
+    });
+    assert_eq!(surveyed.found.len(), 1);
+    assert_eq!(surveyed.losses, [sense(SenseKey::UnitAttention, 0x29, 0x04)]);
+}
+
+#[test]
+fn a_deferred_error_that_a_survey_is_told_of_is_passed_on() {
+    let mut device = Device::new(8, 1);
+    let error = Sense::new(SenseKey::MediumError, AdditionalSense::WRITE_ERROR).as_deferred();
+    let reply = Reply::check_condition(SenseData::fixed(&error));
+    let mut told = Some(reply.clone());
+    let surveyed = survey(Survey::for_luns(vec![Lun::from(0)]), |_, command| {
+        match told.take_if(|_| code(command) == op::SERVICE_ACTION_IN_16) {
+            Some(reply) => Ending::Reply(reply),
+            None => Ending::Reply(device.execute(1, command)),
+        }
+    });
+    assert_eq!((surveyed.found.len(), surveyed.losses), (1, vec![reply]));
 }

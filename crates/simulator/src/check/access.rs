@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use clock::Instant;
 use multipath::PathId;
 
 /// Counts the changes of the access state of a unit at a port group.
@@ -12,8 +13,8 @@ pub(crate) struct Epoch(pub(crate) u64);
 
 #[derive(Debug, Default)]
 pub(crate) struct AccessCheck {
-    /// In which epoch a path refused a command.
-    refused: BTreeMap<PathId, Epoch>,
+    /// In which epoch a path refused a command, and when. What is sent at the same instant was decided on before.
+    refused: BTreeMap<PathId, (Epoch, Instant)>,
     pub(crate) refusals: u64,
     /// Units whose report of port groups is not true now: nobody can go by what they say.
     pub(crate) stale_reports: u32,
@@ -21,12 +22,12 @@ pub(crate) struct AccessCheck {
 
 impl AccessCheck {
     /// The disk was told that this path serves nothing now.
-    pub(crate) fn refused(&mut self, path: PathId, epoch: Epoch) {
+    pub(crate) fn refused(&mut self, now: Instant, path: PathId, epoch: Epoch) {
         self.refusals += 1;
         if self.stale_reports > 0 {
             return;
         }
-        self.refused.insert(path, epoch);
+        self.refused.insert(path, (epoch, now));
     }
 
     /// Paths are numbered anew.
@@ -35,9 +36,9 @@ impl AccessCheck {
     }
 
     /// The disk sends a medium command.
-    pub(crate) fn started(&mut self, path: PathId, epoch: Epoch) -> Result<(), String> {
+    pub(crate) fn started(&mut self, now: Instant, path: PathId, epoch: Epoch) -> Result<(), String> {
         match self.refused.get(&path) {
-            Some(refused) if *refused == epoch => Err(format!(
+            Some((refused, at)) if *refused == epoch && *at < now => Err(format!(
                 "a medium command was sent on {path}, which had refused one in the same access state"
             )),
             _ => Ok(()),

@@ -25,6 +25,8 @@ pub(crate) struct DurabilityCheck {
     lost_at: BTreeMap<u32, Instant>,
     /// Units of whose loss the initiator was told.
     told: BTreeSet<u32>,
+    /// Units that have said since a flush failed last that their cache may be lost: the next one is to fail.
+    owed: BTreeSet<u32>,
     /// Promises before this are not kept by anybody: the process that gave them is dead.
     forgotten: Moment,
     /// A flush that succeeded although none had failed yet. Another may have failed at the same time, and its answer
@@ -88,8 +90,9 @@ impl DurabilityCheck {
 
     /// The initiator has received what says that the unit may have lost its cache, over a connection that is as old.
     /// What a new session is greeted with says nothing about the time before.
-    pub(crate) fn told(&mut self, unit: u32, connected: Instant) {
-        if self.lost_at.get(&unit).is_some_and(|lost_at| connected < *lost_at) {
+    pub(crate) fn told(&mut self, unit: u32, connected: Instant, for_sure: bool) {
+        self.owed.insert(unit);
+        if for_sure && self.lost_at.get(&unit).is_some_and(|lost_at| connected < *lost_at) {
             self.told.insert(unit);
         }
     }
@@ -100,6 +103,11 @@ impl DurabilityCheck {
             Some((at, _)) => Err(format!("{id} was acknowledged as durable after {at} had lost it")),
             None => Ok(()),
         }
+    }
+
+    /// A flush failed. True if it had to: it is the first since the unit said that its cache may be lost.
+    pub(crate) fn is_owed(&self, unit: u32) -> bool {
+        self.owed.contains(&unit)
     }
 
     /// A client gave up on a flush: it may have been the one that failed.
@@ -131,6 +139,7 @@ impl DurabilityCheck {
             ended.is_some_and(|ended| ended < before && ended > forgotten)
         };
         if failed {
+            self.owed.remove(&unit);
             self.lost.retain(|at, id| at.unit != unit || !covered(*id, Moment(u64::MAX)));
             self.suspected.take_if(|(_, of, _)| *of == unit);
             return Ok(());
@@ -205,7 +214,7 @@ mod tests {
         let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
         let id = written(&mut ledger);
         check.effect(at(1), &ledger, &lose(id)).unwrap();
-        check.told(0, Instant::START);
+        check.told(0, Instant::START, true);
         let began = ledger.moment();
         check.flushed(at(2), &ledger, 0, began, false).unwrap();
         assert!(check.judge(at(9)).is_err());

@@ -13,6 +13,8 @@ pub(crate) struct FenceCheck {
     /// Paths of disks that lost writes, since when, and no fence was opened yet.
     unfenced: BTreeMap<PathId, Instant>,
     open: BTreeMap<PathId, Instant>,
+    /// A process was killed, and the next one has not ended its fences yet.
+    has_predecessor: bool,
     policy: Option<FencePolicy>,
     operator_waives: bool,
     pub(crate) proved: u64,
@@ -64,6 +66,7 @@ impl FenceCheck {
         match self.open.remove(&path) {
             Some(since) => {
                 self.longest = self.longest.max(now.since(since));
+                self.has_predecessor &= !self.open.is_empty();
                 Ok(())
             }
             None => Err(format!("a fence of {path} was {how} that was never opened")),
@@ -72,6 +75,11 @@ impl FenceCheck {
 
     pub(crate) fn are_closed(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Nothing is left of any copy of a write that its client knows the end of.
+    pub(crate) fn are_all_proved(&self) -> bool {
+        self.open.is_empty() && self.unfenced.is_empty() && !self.has_predecessor
     }
 
     /// An operator says so.
@@ -83,6 +91,7 @@ impl FenceCheck {
     pub(crate) fn forget(&mut self) {
         self.unfenced.clear();
         self.open.clear();
+        self.has_predecessor = true;
     }
 
     /// When everything is over.

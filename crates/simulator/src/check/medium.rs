@@ -45,9 +45,11 @@ pub(crate) struct MediumCheck {
     pub(crate) executions: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Block {
     content: Content,
+    /// What the loss of a cache has taken from it since it was written last: a copy of that may come back, and is newer.
+    dropped: Vec<Content>,
     /// When the youngest acknowledged write began.
     youngest: Moment,
     youngest_id: WriteId,
@@ -55,7 +57,7 @@ struct Block {
 
 impl Default for Block {
     fn default() -> Self {
-        Self { content: Content::Zero, youngest: Moment(0), youngest_id: WriteId(0) }
+        Self { content: Content::Zero, dropped: Vec::new(), youngest: Moment(0), youngest_id: WriteId(0) }
     }
 }
 
@@ -87,8 +89,10 @@ impl MediumCheck {
                 Ok(())
             }
             Effect::Lost { unit, blocks } => {
-                for LostBlock { lba, kept, .. } in blocks {
-                    self.blocks.entry(BlockAt { unit: *unit, lba: *lba }).or_default().content = *kept;
+                for LostBlock { lba, kept, dropped } in blocks {
+                    let block = self.blocks.entry(BlockAt { unit: *unit, lba: *lba }).or_default();
+                    block.content = *kept;
+                    block.dropped.clone_from(dropped);
                 }
                 Ok(())
             }
@@ -99,6 +103,7 @@ impl MediumCheck {
         self.executions += 1;
         let block = self.blocks.entry(at).or_default();
         let before = std::mem::replace(&mut block.content, content);
+        let dropped = std::mem::take(&mut block.dropped);
         let Content::Write(id) = content else {
             // Whose zeros these are cannot be seen; the register checker sees what they do.
             return if content == Content::Zero {
@@ -118,7 +123,9 @@ impl MediumCheck {
             ));
         }
         match before {
-            Content::Write(other) if other != id && undoes(ledger, write, other) => {
+            Content::Write(other)
+                if other != id && !dropped.contains(&content) && undoes(ledger, write, other) =>
+            {
                 Err(format!("ghost: another copy of {id} undid {other} at {at}; both had been acknowledged"))
             }
             _ => Ok(()),

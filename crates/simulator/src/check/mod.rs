@@ -9,18 +9,22 @@ mod fences;
 mod ledger;
 mod liveness;
 mod medium;
+mod no_path;
 mod pace;
 mod register;
 mod shown;
 mod weather;
+mod window;
 mod wire;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use clock::Instant;
 use multipath::PathState;
 use scsi_multipath::{Reason, Report};
 
+use crate::link::ConnectionId;
 use crate::stamp::{BlockAt, Content};
 
 pub(crate) use access::{AccessCheck, Epoch};
@@ -31,10 +35,12 @@ pub(crate) use fences::FenceCheck;
 pub(crate) use ledger::{Change, Ledger, Moment};
 pub(crate) use liveness::LivenessCheck;
 pub(crate) use medium::{Effect, LostBlock, MediumCheck};
+pub(crate) use no_path::NoPathCheck;
 pub(crate) use pace::PaceCheck;
-pub(crate) use register::RegisterCheck;
+pub(crate) use register::{Loss, RegisterCheck};
 pub(crate) use shown::ShownCheck;
-pub(crate) use weather::Weather;
+pub(crate) use weather::{DISCOVERY, Weather};
+pub(crate) use window::WindowCheck;
 pub(crate) use wire::{Notice, WireCheck};
 
 /// A promise that was broken.
@@ -83,6 +89,14 @@ pub enum Rule {
     Shown,
     /// Nothing is sent that must not be executed twice.
     Classes,
+    /// What is beyond the end that a unit has told of is not asked for for ever.
+    Capacity,
+    /// Without a path requests wait as long as they are to.
+    NoPath,
+    /// No command goes beyond the window of the target.
+    Window,
+    /// An initiator port has one session with a portal group at a time.
+    Nexus,
     /// Without faults everything comes to its end.
     Liveness,
 }
@@ -104,6 +118,10 @@ pub(crate) struct Checks {
     pub(crate) wire_is_silent: bool,
     /// Blocks that came damaged over such a wire.
     pub(crate) silent_damage: u64,
+    /// When a number began to stand for another unit, if initiators were to be told.
+    pub(crate) remapped: Option<Instant>,
+    /// The first blocks of commands that came to units that are no disk's, and that nobody could have stopped any more.
+    misled: BTreeSet<u64>,
     /// What overlaps an older write is sent only when that has ended for its client.
     pub(crate) overlaps_are_avoided: bool,
     pub(crate) completions: CompletionCheck,
@@ -112,6 +130,8 @@ pub(crate) struct Checks {
     pub(crate) liveness: LivenessCheck,
     pub(crate) pace: PaceCheck,
     pub(crate) shown: ShownCheck,
+    pub(crate) no_path: NoPathCheck,
+    pub(crate) window: WindowCheck,
     violations: Vec<Violation>,
 }
 
@@ -124,6 +144,7 @@ impl Checks {
         fences: FenceCheck,
         wire: WireCheck,
         pace: PaceCheck,
+        no_path: NoPathCheck,
         ports: usize,
     ) -> Self {
         Self {
@@ -131,9 +152,13 @@ impl Checks {
             shown: ShownCheck::default(),
             wire,
             fences,
+            no_path,
+            window: WindowCheck::default(),
             weather: Weather::with_ports(ports),
             wire_is_silent: false,
             silent_damage: 0,
+            remapped: None,
+            misled: BTreeSet::new(),
             overlaps_are_avoided: false,
             ledger: Ledger::default(),
             register: RegisterCheck::default(),
@@ -152,6 +177,13 @@ impl Checks {
         if let Effect::Written { unit, .. } | Effect::Deallocated { unit, .. } = effect
             && *unit >= EXTRA_UNITS
         {
+            let first = match effect {
+                Effect::Written { first, .. } | Effect::Deallocated { first, .. } => u64::from(*first),
+                Effect::Lost { .. } => return,
+            };
+            if self.misled.contains(&first) {
+                return;
+            }
             let finding = Err(format!("a command changed unit {unit}, which no disk is made of"));
             return self.found(at, Rule::WrongUnit, finding);
         }
@@ -168,8 +200,10 @@ impl Checks {
         self.found(at, Rule::Durability, finding);
         if let Effect::Lost { unit, blocks } = effect {
             let moment = self.ledger.moment();
+            let can_return = !self.fences.are_all_proved();
             for lost in blocks {
-                self.register.lost(BlockAt { unit: *unit, lba: lost.lba }, moment, lost.kept);
+                let at = BlockAt { unit: *unit, lba: lost.lba };
+                self.register.lost(at, Loss { moment, kept: lost.kept, can_return });
             }
         }
     }
@@ -184,7 +218,11 @@ impl Checks {
     }
 
     /// A disk reports something.
-    pub(crate) fn report(&mut self, at: Instant, report: &Report) {
+    pub(crate) fn report(&mut self, at: Instant, disk: u32, report: &Report) {
+        self.no_path.reported(at, disk, report);
+        if let Report::FenceProved { .. } | Report::FenceWaived { .. } = report {
+            self.wire.fence_ended();
+        }
         let finding = self.fences.reported(at, report);
         self.found(at, Rule::Fence, finding);
         if let Report::PathState { path, to: PathState::Down, reason, .. } = report
@@ -193,6 +231,14 @@ impl Checks {
         {
             let finding = Err(format!("{path} is down ({reason}) although only its logical unit had faults"));
             self.found(at, Rule::Storm, finding);
+        }
+    }
+
+    /// So many requests of a disk wait for a path. Timers that are late and hosts that stand still excuse it.
+    pub(crate) fn wait_for_path(&mut self, at: Instant, disk: u32, requests: usize) {
+        if self.weather.is_fair_for_host(at) {
+            let finding = self.no_path.waiting(at, disk, requests);
+            self.found(at, Rule::NoPath, finding);
         }
     }
 
@@ -226,6 +272,15 @@ impl Checks {
                 ));
                 return self.found(at, Rule::Quarantine, finding);
             }
+        }
+    }
+
+    /// A command that changes blocks came to a unit that is no disk's.
+    pub(crate) fn came_astray(&mut self, connection: ConnectionId, cdb: &[u8], first: u64) {
+        if let Some(changed) = self.remapped
+            && self.wire.was_on_its_way(connection, cdb, changed)
+        {
+            self.misled.insert(first);
         }
     }
 

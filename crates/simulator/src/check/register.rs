@@ -9,7 +9,8 @@
 //! A write that failed or was never answered may take effect at any time after it began.
 //!
 //! When a cache is lost, a block may go back to what it held before. That ends an era of the block: what survived is
-//! its first value in the next one, and each era is judged by itself.
+//! its first value in the next one, and each era is judged by itself. What was acknowledged and lost does not come back,
+//! unless a fence was open: a late copy of it may then bring it back before anything newer is written.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +28,16 @@ struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct RegisterCheck {
     seen: BTreeMap<BlockAt, Vec<Seen>>,
-    /// When a block went back, and to what.
-    losses: BTreeMap<BlockAt, Vec<(Moment, Content)>>,
+    losses: BTreeMap<BlockAt, Vec<Loss>>,
+}
+
+/// A block went back to what it held before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loss {
+    pub(crate) moment: Moment,
+    pub(crate) kept: Content,
+    /// A copy of what was lost may still be executed.
+    pub(crate) can_return: bool,
 }
 
 /// The time of a block between two losses.
@@ -37,6 +46,8 @@ struct Era {
     start: Moment,
     /// What it began with, if it began with a loss.
     survivor: Option<Content>,
+    /// What was lost before it may come back.
+    can_return: bool,
     end: Moment,
 }
 
@@ -84,8 +95,8 @@ impl RegisterCheck {
     }
 
     /// A block holds something older again.
-    pub(crate) fn lost(&mut self, at: BlockAt, moment: Moment, kept: Content) {
-        self.losses.entry(at).or_default().push((moment, kept));
+    pub(crate) fn lost(&mut self, at: BlockAt, loss: Loss) {
+        self.losses.entry(at).or_default().push(loss);
     }
 
     /// Judges everything that was read.
@@ -110,10 +121,16 @@ impl RegisterCheck {
     }
 }
 
-fn eras(losses: &[(Moment, Content)]) -> impl Iterator<Item = Era> {
-    let starts = std::iter::once((Moment(0), None)).chain(losses.iter().map(|(at, kept)| (*at, Some(*kept))));
-    let ends = losses.iter().map(|(at, _)| *at).chain(std::iter::once(NEVER));
-    starts.zip(ends).map(|((start, survivor), end)| Era { start, survivor, end })
+fn eras(losses: &[Loss]) -> impl Iterator<Item = Era> {
+    let first = Era { start: Moment(0), survivor: None, can_return: false, end: NEVER };
+    let eras = std::iter::once(first).chain(losses.iter().map(|loss| Era {
+        start: loss.moment,
+        survivor: Some(loss.kept),
+        can_return: loss.can_return,
+        end: NEVER,
+    }));
+    let ends = losses.iter().map(|loss| loss.moment).chain(std::iter::once(NEVER));
+    eras.zip(ends).map(|(era, end)| Era { end, ..era })
 }
 
 impl Era {
@@ -146,7 +163,7 @@ impl Era {
             return Some(Known { id, change, began: self.start, acknowledged: Some(self.start) });
         }
         // What was acknowledged before the loss and did not survive is over; the rest may still come.
-        let is_over = acknowledged.is_some_and(|at| at < self.start);
+        let is_over = acknowledged.is_some_and(|at| at < self.start) && !self.can_return;
         (!is_over).then_some(Known { id, change, began, acknowledged: None })
     }
 }
@@ -326,7 +343,7 @@ mod tests {
         let (one, two) = (story.write(), story.write());
         story.read(Content::Write(two));
         let moment = story.ledger.moment();
-        story.check.lost(AT, moment, Content::Write(one));
+        story.check.lost(AT, Loss { moment, kept: Content::Write(one), can_return: false });
         story.read(Content::Write(one));
         assert!(story.is_fine());
         let three = story.write();
@@ -341,12 +358,26 @@ mod tests {
         let mut story = Story::default();
         story.write();
         let moment = story.ledger.moment();
-        story.check.lost(AT, moment, Content::Zero);
+        story.check.lost(AT, Loss { moment, kept: Content::Zero, can_return: false });
         story.read(Content::Zero);
         assert!(story.is_fine());
         story.write();
         story.read(Content::Zero);
         assert!(!story.is_fine());
+    }
+
+    #[test]
+    fn zeroes_that_a_cache_lost_come_back_only_if_a_copy_of_them_was_left() {
+        for can_return in [false, true] {
+            let mut story = Story::default();
+            let one = story.write();
+            story.zero();
+            let moment = story.ledger.moment();
+            story.check.lost(AT, Loss { moment, kept: Content::Write(one), can_return });
+            story.read(Content::Write(one));
+            story.read(Content::Zero);
+            assert_eq!(story.is_fine(), can_return);
+        }
     }
 
     #[test]

@@ -8,6 +8,10 @@ use clock::{Duration, Instant};
 /// poll for access states, and a command that ran into its timeout meanwhile.
 const AFTERMATH: Duration = Duration::from_secs(60);
 
+/// How long the first survey of a port may take: some twenty round trips of the longest that a plan draws, one after
+/// the other. A port that nobody has seen yet is no way.
+pub(crate) const DISCOVERY: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Spell {
     /// Faults that go on.
@@ -57,9 +61,15 @@ impl Weather {
 
     /// A port worked all the time, and so did the units and the host.
     pub(crate) fn had_a_way_since(&self, since: Instant) -> bool {
-        self.units.is_fair_since(since)
+        since >= Instant::START + DISCOVERY
+            && self.units.is_fair_since(since)
             && self.everything.is_fair_since(since)
             && self.ports.values().any(|port| port.is_fair_since(since))
+    }
+
+    /// Nothing is wrong with the host.
+    pub(crate) fn is_fair_for_host(&self, now: Instant) -> bool {
+        self.everything.is_fair_since(now)
     }
 
     /// Only units had faults: no path has a reason to be down.
@@ -79,6 +89,7 @@ mod tests {
     #[test]
     fn one_port_without_faults_is_a_way_and_the_aftermath_of_a_fault_is_none() {
         let mut weather = Weather::with_ports(2);
+        assert!(!weather.had_a_way_since(at(1)), "ports are being discovered");
         weather.port(at(10), 0, true);
         assert!(weather.had_a_way_since(at(5)));
         weather.port(at(11), 1, true);

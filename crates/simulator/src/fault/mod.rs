@@ -133,6 +133,8 @@ kinds! {
     ForeignReset = 34, Timely, Everything;
     /// Another host clears the task set, with TAS 0 or 1.
     ForeignClear = 34, Timely, Everything;
+    /// Another host holds a reservation.
+    Reserved = 35, Timely, Unit;
     ControllerCrash = 36, Timely, Ports;
     /// A controller crashes, and with it what its cache held.
     ControllerCrashCacheLost = 36, Timely, Everything;

@@ -62,6 +62,11 @@ impl Kind {
                 let status = random.pick(&[Status::Busy, Status::TaskSetFull]);
                 (scope, some, Effect::Reply(Reply { status, sense: None, residual: Residual::None }))
             }
+            Self::Reserved => {
+                let reply =
+                    Reply { status: Status::ReservationConflict, sense: None, residual: Residual::None };
+                (Scope { class: Class::Medium, ..at_unit }, some, Effect::Reply(reply))
+            }
             Self::DeferredError => (at_unit, When::times(1), Effect::Reply(deferred_error())),
             Self::MediumError => {
                 let first = random.below(at.blocks);

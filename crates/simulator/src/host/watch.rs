@@ -23,7 +23,7 @@ impl Host {
                 }
                 scene.checks.found(scene.now, Rule::Classes, ShownCheck::started(&cdb));
                 if is_medium(&cdb) {
-                    let finding = scene.checks.access.started(path, epoch);
+                    let finding = scene.checks.access.started(scene.now, path, epoch);
                     scene.checks.found(scene.now, Rule::Access, finding);
                 }
             }
@@ -40,12 +40,12 @@ impl Host {
                 let epoch = Epoch(self.access_epoch);
                 let sent_in = self.in_flight.remove(&(path, id));
                 if sent_in == Some(epoch) && refuses_for_access(&ending) && is_medium(&cdb) {
-                    scene.checks.access.refused(path, epoch);
+                    scene.checks.access.refused(scene.now, path, epoch);
                 }
             }
             Trace::Report { disk, report } => {
                 scene.note(Part::Disk, [5, disk.0.into(), 0], || format!("disk {}: {report}", disk.0));
-                scene.checks.report(scene.now, &report);
+                scene.checks.report(scene.now, disk.0, &report);
                 let view = self.machine.disk(disk).and_then(|view| view.disk);
                 let finding = scene.checks.pace.reported(disk, view, &report);
                 scene.checks.found(scene.now, Rule::Pace, finding);
@@ -60,6 +60,7 @@ impl Host {
                 scene.checks.found(scene.now, Rule::Shown, finding);
                 let finding = scene.checks.pace.counted(index, &status);
                 scene.checks.found(scene.now, Rule::Pace, finding);
+                scene.checks.wait_for_path(scene.now, index.0, status.parked);
             }
             Trace::Up { nexus } => {
                 scene.note(Part::Nexus, [5, nexus.0.into(), 0], || format!("nexus {} is up", nexus.0));

@@ -243,6 +243,7 @@ impl Injector {
         let _is_first_gone = strike.random.percent(50);
         let (port, lun) = remapped(strike);
         let unit = Some(victims.target.extra_unit(DECOY));
+        scene.checks.remapped = Some(scene.now);
         victims.target.tell_array(scene, array::Event::Map { port, lun, unit });
     }
 

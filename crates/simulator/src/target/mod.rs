@@ -304,6 +304,7 @@ impl Target {
             format!("nexus {} command {} {operation:02x} at LUN {}", nexus.0, command.tag.0, command.lun)
         });
         self.look_at_write(scene, id, &command);
+        self.look_at_stray(scene, id, &command);
         let event = array::Event::Command {
             nexus,
             tag: command.tag.0,
@@ -329,6 +330,17 @@ impl Target {
         let running =
             gone.map(|held| Arriving { unit: number, first: held.first, block_size, data: held.data });
         scene.checks.write_arrived(scene.now, &write, running);
+    }
+
+    /// Shows the checkers a command that changes blocks of a unit that is there to be confused with another.
+    fn look_at_stray(&self, scene: &mut Scene, id: ConnectionId, command: &Command) {
+        let Some(port) = self.connections.get(&id).map(|connection| connection.port) else { return };
+        let unit = self.array.unit_behind(port_id(port), command.lun);
+        if unit.is_some_and(|unit| unit.0 >= self.units) {
+            for first in changed_from(command.cdb.as_slice(), &command.data) {
+                scene.checks.came_astray(id, command.cdb.as_slice(), first);
+            }
+        }
     }
 
     fn manage(
@@ -513,6 +525,17 @@ fn first_block(cdb: &[u8]) -> Option<u64> {
         [0x2a, _, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d]).into()),
         [0x8a, _, a, b, c, d, e, f, g, h, ..] => Some(u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])),
         _ => None,
+    }
+}
+
+/// The first blocks of what WRITE, WRITE SAME(16) and UNMAP change.
+fn changed_from(cdb: &[u8], data: &[u8]) -> Vec<u64> {
+    let address = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+    match cdb {
+        [0x93, _, address_bytes @ ..] => address(address_bytes).into_iter().collect(),
+        // Descriptors of 16 bytes follow a header of 8 (SBC, UNMAP parameter list).
+        [0x42, ..] => data.get(8..).unwrap_or_default().chunks(16).filter_map(address).collect(),
+        _ => first_block(cdb).into_iter().collect(),
     }
 }
 

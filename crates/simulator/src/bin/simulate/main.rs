@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use simulator::{Choice, Defects, FencePolicy, Outcome, Plan, Reduction, TargetProfile, run, shrink};
+use simulator::{Choice, FencePolicy, Outcome, Plan, Reduction, TargetProfile, run, shrink};
 
 use campaign::Campaign;
 use mutants::Gate;
@@ -47,9 +47,6 @@ struct Arguments {
     /// What the product does about writes of unknown fate; each seed draws bounded or strict if not given.
     #[arg(long, value_enum)]
     fence: Option<Fence>,
-    /// Show defects of the product that are known and not mended; a run without this avoids what shows them.
-    #[arg(long)]
-    open_defects: bool,
     /// One line for each event: milliseconds since the start with six decimals; the part of the world (client, server,
     /// disk, nexus, link, target, medium, fault, check, run); what happened. Parts are numbered from 0: ports through
     /// all controllers, units by their LUN, clients, connections (a nexus of the target has the number of its
@@ -152,7 +149,6 @@ impl Arguments {
             profile: self.profile.into(),
             target: self.target.map(TargetProfile::from),
             fence: self.fence.map(FencePolicy::from),
-            defects: if self.open_defects { Defects::Shown } else { Defects::Avoided },
         }
     }
 
@@ -164,9 +160,6 @@ impl Arguments {
         }
         if let Some(fence) = &self.fence {
             line.push_str(&format!(" --fence {}", name(fence)));
-        }
-        if self.open_defects {
-            line.push_str(" --open-defects");
         }
         match &reduction.only_faults {
             Some(faults) if faults.is_empty() => line.push_str(" --without-faults"),

@@ -10,8 +10,6 @@ pub(super) struct Mutant {
     pub(super) from: &'static str,
     /// … and replaced by this.
     pub(super) to: &'static str,
-    /// Seen with this profile of faults only; with that of the gate if none.
-    pub(super) profile: Option<&'static str>,
 }
 
 impl Mutant {
@@ -23,10 +21,11 @@ impl Mutant {
 }
 
 const fn mutant(name: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { name, file, from, to, profile: None }
+    Mutant { name, file, from, to }
 }
 
 const CLAIMS: &str = "crates/scsi-multipath/src/disk/claims.rs";
+const PROBE: &str = "crates/scsi-multipath/src/disk/probe.rs";
 const FENCE: &str = "crates/scsi-multipath/src/disk/fence.rs";
 const COMPLETE: &str = "crates/scsi-multipath/src/disk/complete.rs";
 const DISK: &str = "crates/scsi-multipath/src/disk/mod.rs";
@@ -34,7 +33,16 @@ const PATH: &str = "crates/scsi-multipath/src/disk/path.rs";
 const PATHS: &str = "crates/scsi-multipath/src/disk/paths.rs";
 const PLAN: &str = "crates/scsi-multipath/src/disk/plan.rs";
 const ROWS: &str = "crates/scsi-multipath/src/disposition/rows.rs";
+const UNIT: &str = "crates/scsi-multipath/src/unit.rs";
+const WORK: &str = "crates/scsi-multipath/src/disk/work.rs";
 const HEAD: &str = "crates/multipath/src/head.rs";
+const CONNECTION: &str = "crates/host/src/connection.rs";
+const HOST_FENCE: &str = "crates/host/src/fence.rs";
+const HOST_SURVEY: &str = "crates/host/src/survey.rs";
+const COMMANDS: &str = "crates/iscsi/src/initiator/commands.rs";
+const DATA: &str = "crates/iscsi/src/initiator/data.rs";
+const NUMBERING: &str = "crates/iscsi/src/initiator/numbering.rs";
+const INCOMING: &str = "crates/iscsi/src/stream/incoming.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
     // Quarantine.
@@ -69,6 +77,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if !self.taken[place].is_open && self.taken[place].doubts == 0 {",
         "if !self.taken[place].is_open {",
     ),
+    mutant(
+        "zeros and discards take no blocks",
+        WORK,
+        "Operation::Read { .. } | Operation::Flush => None,",
+        "Operation::Write { .. } => self.operation.extent().map(|(offset, length)| Extent::new(offset, length)),\n            _ if true => None,",
+    ),
     // Fences.
     mutant(
         "a fence is over when it is asked for",
@@ -101,6 +115,36 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            let _ = (path, target);\n",
     ),
     mutant("a predecessor is thought to have flushed", FENCE, "        self.cache.acknowledged += 1;\n", ""),
+    mutant(
+        "a fence is a reset without the login (no gate)",
+        CONNECTION,
+        "session_options(&self.options.initiator, initiator, &nexus.purpose, nexus.isid, challenge);",
+        "{ let mut isid = nexus.isid; isid[5] = isid[5].wrapping_add(nexus.logins as u8); session_options(&self.options.initiator, initiator, &nexus.purpose, isid, challenge) };",
+    ),
+    mutant(
+        "a fence is a login without the reset (no drain)",
+        HOST_FENCE,
+        "reset.insert(Reset::Asked);\n                self.ask_for(index, TaskPurpose::Fence(lun), TaskManagement::LogicalUnitReset(lun));\n            }\n        }\n",
+        "reset.insert(Reset::Done);\n            }\n        }\n        self.resets_over(index);\n",
+    ),
+    mutant(
+        "the login of a fence is given up after a second",
+        CONNECTION,
+        "options.login_timeout = options.login_timeout.max(FENCE_LOGIN_LIMIT);",
+        "options.login_timeout = Duration::from_secs(1);",
+    ),
+    mutant(
+        "two nexuses share an ISID",
+        CONNECTION,
+        "            let isid = [0x80, bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]];\n            if self",
+        "            let isid = [0x80, 1, 2, 3, 4, 5];\n            if bytes[0] == bytes[0] || self",
+    ),
+    mutant(
+        "a write of unknown fate counts as not sent",
+        ROWS,
+        "Ending::Lost => ambiguous(class, Failure::Transport).failing(PathEffect::Failed),",
+        "Ending::Lost => failover(Failure::Transport).failing(PathEffect::Failed),",
+    ),
     // Failover.
     mutant(
         "a lost write is taken for done",
@@ -139,6 +183,48 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "(true, Some(_)) => {\n                self.no_path_since = None;",
         "(true, Some(_)) => {",
     ),
+    mutant(
+        "the memory of a command is free while its bytes are queued",
+        COMMANDS,
+        "if entry.queued > 0 {\n            return None;\n        }\n        let ending",
+        "let ending",
+    ),
+    mutant(
+        "data go out from the beginning of the memory",
+        DATA,
+        "let range = burst.offset as usize..(burst.offset + length) as usize;",
+        "let range = 0..length as usize;",
+    ),
+    mutant(
+        "the data digest is not looked at",
+        INCOMING,
+        "        if self.digests.data == Digest::Crc32c {\n            let computed = crc32c::crc32c_append(digest, &self.staged()[..padding]);",
+        "        if self.digests.data == Digest::Crc32c && self.digests.header != self.digests.data {\n            let computed = crc32c::crc32c_append(digest, &self.staged()[..padding]);",
+    ),
+    mutant(
+        "commands are sent beyond the window of the target",
+        NUMBERING,
+        "if self.max_cmd_sn.precedes(self.cmd_sn) {",
+        "if self.max_cmd_sn.precedes(self.cmd_sn) && self.cmd_sn.0 == 0 {",
+    ),
+    mutant(
+        "commands have no timeout",
+        COMMANDS,
+        "self.oldest.map(|index| (Slot(index), self.entries[index as usize].deadline))",
+        "self.oldest.filter(|_| self.entries.is_empty()).map(|index| (Slot(index), self.entries[index as usize].deadline))",
+    ),
+    mutant(
+        "requests wait for a path for ever",
+        HEAD,
+        "NoPath::QueueFor(time) => now < since + time,",
+        "NoPath::QueueFor(_) => true,",
+    ),
+    mutant(
+        "a reservation conflict fails the path",
+        ROWS,
+        "Status::ReservationConflict => fail(Failure::ReservationConflict)",
+        "Status::ReservationConflict => failover(Failure::ReservationConflict).failing(PathEffect::Failed)",
+    ),
     // Flush and cache.
     mutant(
         "a flush is never sent",
@@ -158,6 +244,24 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "    is_durable(&work.operation) && !forced && features.write_cache == WriteCache::Back",
         "    is_durable(&work.operation) && !forced && features.blocks == 0",
     ),
+    mutant(
+        "durable writes go without FUA",
+        PLAN,
+        "MediumAccess { force_unit_access: forced, ..MediumAccess",
+        "MediumAccess { force_unit_access: false, ..MediumAccess",
+    ),
+    mutant(
+        "a flush covers writes that were acknowledged while it was on its way",
+        COMPLETE,
+        "self.cache.flushed(work.covers);",
+        "self.cache.flushed(self.cache.acknowledged);",
+    ),
+    mutant(
+        "a lost cache that a survey is told of is kept secret",
+        HOST_SURVEY,
+        "SurveyAction::CacheLost { lun, reply } => self.loss_heard(index, lun, reply),",
+        "SurveyAction::CacheLost { .. } => {}",
+    ),
     // Identity and access.
     mutant(
         "writes go on before the identity was read again",
@@ -176,5 +280,47 @@ pub(super) const MUTANTS: &[Mutant] = &[
         ROWS,
         "(0x11 | 0x13 | 0x14, _) => fail(Failure::Medium),",
         "(0x11 | 0x13 | 0x14, _) => failover(Failure::Medium).failing(PathEffect::Failed),",
+    ),
+    mutant(
+        "any unit is the disk's",
+        UNIT,
+        "    if ours.name() != theirs.name() {\n",
+        "    if ours.name() != theirs.name() {\n        return Ok(());\n    }\n    if ours.name() != theirs.name() {\n",
+    ),
+    mutant(
+        "unit attentions have no consequence",
+        ROWS,
+        "SenseKey::UnitAttention => unit_attention(code),",
+        "SenseKey::UnitAttention => retry(Duration::ZERO, ATTENTIONS_MAX, Then::Failover, Failure::Attention),",
+    ),
+    mutant(
+        "a reset that a later survey is told of is a greeting",
+        HOST_SURVEY,
+        "if std::mem::replace(&mut link.was_surveyed, true) {",
+        "if std::mem::replace(&mut link.was_surveyed, false) {",
+    ),
+    mutant(
+        "what waits to be sent on a path in doubt is sent",
+        PATHS,
+        "            self.actions.push_back(Action::Withdraw { path: id });\n",
+        "",
+    ),
+    mutant(
+        "a success on a path in doubt is one",
+        COMPLETE,
+        "Fate::Complete if self.may_be_another(path) => {",
+        "Fate::Complete if self.may_be_another(path) && self.next_id == 0 => {",
+    ),
+    mutant(
+        "an answer counts that is older than the question's reason",
+        PATH,
+        "what.without(self.renewed)",
+        "what",
+    ),
+    mutant(
+        "a unit that shrank keeps its size",
+        PROBE,
+        "            path.unit.capacity = Some(capacity);",
+        "            if path.unit.capacity.as_ref().is_none_or(|ours| ours.blocks < capacity.blocks) {\n                path.unit.capacity = Some(capacity);\n            }",
     ),
 ];

@@ -46,6 +46,7 @@ impl Gate {
     pub(crate) fn run(&self) -> Result<bool> {
         let root = workspace()?;
         let (tree, build) = (root.join("target/mutants/tree"), root.join("target/mutants/build"));
+        fs::create_dir_all(&tree)?;
         for name in COPIED {
             copy(&root.join(name), &tree.join(name))?;
         }
@@ -76,12 +77,12 @@ impl Gate {
             return Ok(Fate::Stillborn(format!("its text is not found once in {}", mutant.file)));
         };
         fs::write(&path, mutated)?;
-        let fate = self.judge(mutant, tree, build);
+        let fate = self.judge(tree, build);
         fs::write(&path, sound)?;
         fate
     }
 
-    fn judge(&self, mutant: &Mutant, tree: &Path, build: &Path) -> Result<Fate> {
+    fn judge(&self, tree: &Path, build: &Path) -> Result<Fate> {
         let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args([
                 "build",
@@ -106,15 +107,14 @@ impl Gate {
             return Ok(Fate::Stillborn(line.to_owned()));
         }
         let simulate = build.join("mutants/simulate");
-        self.first_failure(&simulate, mutant)
+        self.first_failure(&simulate)
     }
 
     /// Runs seeds in order until one fails.
-    fn first_failure(&self, simulate: &Path, mutant: &Mutant) -> Result<Fate> {
+    fn first_failure(&self, simulate: &Path) -> Result<Fate> {
         let (reader, writer) = std::io::pipe()?;
-        let profile = mutant.profile.unwrap_or(&self.profile);
         let mut command = Command::new(simulate);
-        command.args(["--seeds", &self.seeds.to_string(), "--profile", profile]);
+        command.args(["--seeds", &self.seeds.to_string(), "--profile", &self.profile]);
         let mut child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
         // Its own copies of the pipe's end go, or reading would not end with the child.
         drop(command);
