@@ -339,7 +339,9 @@ impl<R> Head<R> {
         };
         self.paths.remove(position);
         self.selection.removed(position);
-        self.comparison.take_if(|comparison| comparison.concerns(path));
+        if self.comparison.take_if(|comparison| comparison.concerns(path)).is_some() {
+            self.set_watch(now);
+        }
         self.changed(Change::PathRemoved { path });
         if self.paths.is_empty() && self.life == Life::Live {
             self.life = Life::Emptied { since: now };

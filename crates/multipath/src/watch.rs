@@ -182,7 +182,12 @@ impl<R> Head<R> {
     fn try_slow_path(&mut self, now: Instant, position: usize) -> Option<Instant> {
         let path = &mut self.paths.present_mut()[position];
         path.rank()?;
-        let due = path.watch.due.filter(|_| path.watch.canary.is_none())?;
+        let is_compared = self.comparison.as_ref().is_some_and(|it| it.concerns(path.id));
+        if !path.watch.is_slow() || path.watch.canary.is_some() || is_compared {
+            return None;
+        }
+        // None if the comparison that was to tell came to no end: that may have been at once, so it is not begun anew at once.
+        let due = *path.watch.due.get_or_insert(now + GOOD_PAUSE);
         if due > now {
             return Some(due);
         }

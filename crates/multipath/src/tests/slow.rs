@@ -226,6 +226,21 @@ fn a_slow_path_returns_after_three_canaries_that_are_as_fast_as_its_peers() {
 }
 
 #[test]
+fn a_slow_path_is_tried_again_when_the_path_that_it_was_compared_with_leaves_or_fails() {
+    let mut bench = bench(watchful(Policy::Numa), 3);
+    while !bench.is_slow(0) {
+        bench.run(&[millis(30), FAST, FAST]);
+    }
+    assert_eq!(bench.wait(), [Try(0), Try(1)]);
+    assert_eq!(bench.tried(0, Tried::Worked), []);
+    assert_eq!(bench.tried(1, Tried::Unknown), []);
+    assert_eq!(bench.wait(), [Try(0), Try(1)]);
+    assert_eq!(bench.tried(0, Tried::Worked), []);
+    assert_eq!(bench.remove(1), []);
+    assert_eq!(bench.wait(), [Try(0), Try(2)]);
+}
+
+#[test]
 fn a_path_that_is_a_little_slower_for_good_is_not_kept_out_for_good() {
     let mut bench = bench(watchful(Policy::Numa), 2);
     while !bench.is_slow(0) {
