@@ -11,6 +11,7 @@ mod liveness;
 mod medium;
 mod no_path;
 mod pace;
+mod questions;
 mod register;
 mod shown;
 mod weather;
@@ -37,6 +38,7 @@ pub(crate) use liveness::LivenessCheck;
 pub(crate) use medium::{Effect, LostBlock, MediumCheck};
 pub(crate) use no_path::NoPathCheck;
 pub(crate) use pace::PaceCheck;
+pub(crate) use questions::QuestionsCheck;
 pub(crate) use register::{Loss, RegisterCheck};
 pub(crate) use shown::ShownCheck;
 pub(crate) use weather::{DISCOVERY, Weather};
@@ -87,6 +89,8 @@ pub enum Rule {
     Pace,
     /// What exports are shown changes only with a word, and is never more than what every path has.
     Shown,
+    /// Port groups are asked about at a pace.
+    Questions,
     /// Nothing is sent that must not be executed twice.
     Classes,
     /// What is beyond the end that a unit has told of is not asked for for ever.
@@ -130,6 +134,7 @@ pub(crate) struct Checks {
     pub(crate) liveness: LivenessCheck,
     pub(crate) pace: PaceCheck,
     pub(crate) shown: ShownCheck,
+    pub(crate) questions: QuestionsCheck,
     pub(crate) no_path: NoPathCheck,
     pub(crate) window: WindowCheck,
     violations: Vec<Violation>,
@@ -150,6 +155,7 @@ impl Checks {
         Self {
             pace,
             shown: ShownCheck::default(),
+            questions: QuestionsCheck::default(),
             wire,
             fences,
             no_path,

@@ -22,6 +22,8 @@ impl Host {
                     scene.checks.found(scene.now, Rule::Pace, finding);
                 }
                 scene.checks.found(scene.now, Rule::Classes, ShownCheck::started(&cdb));
+                let finding = scene.checks.questions.started(scene.now, &cdb);
+                scene.checks.found(scene.now, Rule::Questions, finding);
                 if is_medium(&cdb) {
                     let finding = scene.checks.access.started(scene.now, path, epoch);
                     scene.checks.found(scene.now, Rule::Access, finding);

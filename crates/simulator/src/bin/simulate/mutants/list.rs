@@ -35,6 +35,13 @@ const PLAN: &str = "crates/scsi-multipath/src/disk/plan.rs";
 const ROWS: &str = "crates/scsi-multipath/src/disposition/rows.rs";
 const UNIT: &str = "crates/scsi-multipath/src/unit.rs";
 const WORK: &str = "crates/scsi-multipath/src/disk/work.rs";
+const ACCESS: &str = "crates/scsi-multipath/src/disk/access.rs";
+const LATE: &str = "crates/scsi-multipath/src/disk/late.rs";
+const PORT_GROUPS: &str = "crates/scsi/src/port_groups/mod.rs";
+const HOST_ACCESS: &str = "crates/host/src/access.rs";
+const WATCH: &str = "crates/multipath/src/watch.rs";
+const PACE: &str = "crates/multipath/src/pace.rs";
+const POLICY: &str = "crates/multipath/src/policy.rs";
 const HEAD: &str = "crates/multipath/src/head.rs";
 const CONNECTION: &str = "crates/host/src/connection.rs";
 const HOST_FENCE: &str = "crates/host/src/fence.rs";
@@ -322,5 +329,63 @@ pub(super) const MUTANTS: &[Mutant] = &[
         PROBE,
         "            path.unit.capacity = Some(capacity);",
         "            if path.unit.capacity.as_ref().is_none_or(|ours| ours.blocks < capacity.blocks) {\n                path.unit.capacity = Some(capacity);\n            }",
+    ),
+    // Access states.
+    mutant(
+        "a group that says the opposite of its port is believed at once",
+        ACCESS,
+        "if is_usable(state) && !asked",
+        "if state == AccessState::Offline && !asked",
+    ),
+    mutant(
+        "the preferred bit is taken for a part of the state",
+        PORT_GROUPS,
+        "state: AccessState::from(bytes[0] & 0x0f)",
+        "state: AccessState::from(bytes[0])",
+    ),
+    mutant(
+        "port groups are asked about without a pause",
+        HOST_ACCESS,
+        "const ASK_EVERY: Duration = Duration::from_millis(50);",
+        "const ASK_EVERY: Duration = Duration::from_nanos(1);",
+    ),
+    // Slow paths.
+    mutant(
+        "the last path is put last",
+        WATCH,
+        "        if self.peers(position).next().is_none() {\n            return;\n        }\n",
+        "",
+    ),
+    mutant(
+        "a slow path never comes back",
+        PACE,
+        "if self.good < GOOD_CANARIES",
+        "if self.good <= GOOD_CANARIES",
+    ),
+    mutant("hedges cost nothing", WATCH, "                self.hedges -= HEDGE_PRICE;\n", ""),
+    mutant(
+        "latency keeps to a path that is gone",
+        POLICY,
+        "            && paths[batch.position].rank() == Some(Rank::Optimized)\n",
+        "",
+    ),
+    mutant(
+        "both copies of a read are its answer",
+        LATE,
+        "        let decides = !was_decided && (has_succeeded || is_last);",
+        "        let decides = has_succeeded || is_last;",
+    ),
+    mutant(
+        "a late write is taken for a read",
+        LATE,
+        "let (Some((_, length)), Step::Read) = (work.operation.extent(), work.step) else { return None };",
+        "let (Some((_, length)), Step::Read | Step::Write) = (work.operation.extent(), work.step) else { return None };",
+    ),
+    // What exports see.
+    mutant(
+        "exports are not told of another size",
+        PATHS,
+        "        self.actions.push_back(Action::Geometry(geometry));\n",
+        "",
     ),
 ];
