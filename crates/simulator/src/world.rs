@@ -140,11 +140,11 @@ impl World {
                 log: Log::new(trace),
                 checks: Checks::new(
                     BoundsCheck::new(requests_max),
-                    FenceCheck::new(plan.needs_fences().then_some(plan.fence)),
-                    WireCheck::new(
-                        plan.needs_fences() && plan.fence != FencePolicy::Unsafe,
+                    FenceCheck::new(
+                        plan.needs_fences().then_some(plan.fence),
                         plan.sharing == Sharing::Shared,
                     ),
+                    WireCheck::new(plan.needs_fences() && plan.fence != FencePolicy::Unsafe),
                     PaceCheck::new(plan.hedging),
                     NoPathCheck::new(plan.no_path),
                     plan.ports(),

@@ -45,7 +45,10 @@ fn a_change_that_all_units_hear_of_on_both_paths_is_known_at_once_from_two_of_th
     // change. Each is asked again when its path has an attention of its own to tell.
     assert!(rig.group_reports() - before <= 4, "{}", rig.group_reports() - before);
     let units = usize::from(UNITS);
-    assert_eq!(shown(&rig, AccessState::NonOptimized), [units * 2, (units - 2) * 2]);
+    let [changed, assumed] = shown(&rig, AccessState::NonOptimized);
+    assert_eq!(changed, units * 2);
+    // The answer on a path that had an attention of its own meanwhile counts only once its identity was read again.
+    assert!(((units - 2) * 2..units * 2).contains(&assumed), "{assumed}");
     rig.advance(Duration::from_secs(1));
     let asked = rig.group_reports() - before;
     assert!((20..=50).contains(&asked), "{asked}");

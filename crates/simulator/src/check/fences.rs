@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use clock::{Duration, Instant};
 use multipath::PathId;
+use scsi::{CdbBytes, Lun};
 use scsi_multipath::{FencePolicy, Report};
 
 #[derive(Debug, Default)]
@@ -16,6 +17,10 @@ pub(crate) struct FenceCheck {
     /// A process was killed, and the next one has not ended its fences yet.
     has_predecessor: bool,
     policy: Option<FencePolicy>,
+    /// Others may write to the units as well: a write of unknown fate is not sent again before its fence has ended (I6).
+    is_shared: bool,
+    /// Writes of unknown fate since a fence ended last.
+    in_doubt: Vec<(Lun, CdbBytes)>,
     operator_waives: bool,
     pub(crate) proved: u64,
     pub(crate) waived: u64,
@@ -25,16 +30,29 @@ pub(crate) struct FenceCheck {
 
 impl FenceCheck {
     /// None if no fences are to be seen.
-    pub(crate) fn new(policy: Option<FencePolicy>) -> Self {
-        Self { policy, ..Self::default() }
+    pub(crate) fn new(policy: Option<FencePolicy>, is_shared: bool) -> Self {
+        Self { policy, is_shared, ..Self::default() }
     }
 
     fn are_expected(&self) -> bool {
         self.policy.is_some_and(|policy| policy != FencePolicy::Unsafe)
     }
 
+    /// A command is sent.
+    pub(crate) fn started(&self, lun: Lun, cdb: CdbBytes) -> Result<(), String> {
+        if self.in_doubt.contains(&(lun, cdb)) {
+            return Err(format!(
+                "a write to LUN {lun} is sent again before its fence has ended, and others write there"
+            ));
+        }
+        Ok(())
+    }
+
     /// A write that was sent came back without an answer.
-    pub(crate) fn lost(&mut self, now: Instant, path: PathId) {
+    pub(crate) fn lost(&mut self, now: Instant, path: PathId, lun: Option<Lun>, cdb: CdbBytes) {
+        if self.is_shared && self.are_expected() {
+            self.in_doubt.extend(lun.map(|lun| (lun, cdb)));
+        }
         if !self.open.contains_key(&path) {
             self.unfenced.entry(path).or_insert(now);
         }
@@ -63,6 +81,8 @@ impl FenceCheck {
     }
 
     fn closed(&mut self, now: Instant, path: PathId, how: &str) -> Result<(), String> {
+        // It may have been the one that some of them waited for.
+        self.in_doubt.clear();
         match self.open.remove(&path) {
             Some(since) => {
                 self.longest = self.longest.max(now.since(since));
@@ -91,6 +111,7 @@ impl FenceCheck {
     pub(crate) fn forget(&mut self) {
         self.unfenced.clear();
         self.open.clear();
+        self.in_doubt.clear();
         self.has_predecessor = true;
     }
 
@@ -117,13 +138,13 @@ mod tests {
     const PATH: PathId = PathId(3);
 
     fn check() -> FenceCheck {
-        FenceCheck::new(Some(FencePolicy::Strict))
+        FenceCheck::new(Some(FencePolicy::Strict), true)
     }
 
     #[test]
     fn a_loss_without_a_fence_and_a_fence_without_an_end_are_both_found() {
         let (mut check, now) = (check(), Instant::START);
-        check.lost(now, PATH);
+        check.lost(now, PATH, None, CdbBytes::new(&[0x8a]));
         assert!(check.judge().unwrap_err().contains("no fence was opened"));
         check.reported(now, &Report::FenceOpened { path: PATH }).unwrap();
         assert!(check.judge().unwrap_err().contains("still open"));
@@ -132,5 +153,18 @@ mod tests {
         check.reported(now, &proved).unwrap();
         assert_eq!(check.judge(), Ok(()));
         assert!(check.reported(now, &proved).is_err());
+    }
+
+    #[test]
+    fn a_write_to_a_shared_unit_is_not_sent_again_before_a_fence_has_ended() {
+        let (mut check, now, lun) = (check(), Instant::START, Lun::default());
+        let cdb = CdbBytes::new(&[0x8a]);
+        check.lost(now, PATH, Some(lun), cdb);
+        check.reported(now, &Report::FenceOpened { path: PATH }).unwrap();
+        assert!(check.started(lun, cdb).is_err());
+        assert_eq!(check.started(lun, CdbBytes::new(&[0x88])), Ok(()));
+        let proof = scsi_multipath::Proof::Reinstated;
+        check.reported(now, &Report::FenceProved { path: PATH, proof, after: Duration::ZERO }).unwrap();
+        assert_eq!(check.started(lun, cdb), Ok(()));
     }
 }

@@ -226,9 +226,6 @@ impl Checks {
     /// A disk reports something.
     pub(crate) fn report(&mut self, at: Instant, disk: u32, report: &Report) {
         self.no_path.reported(at, disk, report);
-        if let Report::FenceProved { .. } | Report::FenceWaived { .. } = report {
-            self.wire.fence_ended();
-        }
         let finding = self.fences.reported(at, report);
         self.found(at, Rule::Fence, finding);
         if let Report::PathState { path, to: PathState::Down, reason, .. } = report

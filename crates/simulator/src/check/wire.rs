@@ -25,10 +25,6 @@ pub(crate) struct WireCheck {
     given_up: BTreeSet<Nexus>,
     /// Whether the product fences at all.
     expects_fences: bool,
-    /// Others may write to the units as well: a write of unknown fate is not sent again before its fence has ended (I6).
-    is_shared: bool,
-    /// Writes of unknown fate since a fence ended last.
-    in_doubt: BTreeSet<(LunBytes, [u8; 16])>,
     /// When the initiator sent LOGICAL UNIT RESET last.
     reset_at: Option<Instant>,
 }
@@ -115,8 +111,8 @@ struct Status {
 }
 
 impl WireCheck {
-    pub(crate) fn new(expects_fences: bool, is_shared: bool) -> Self {
-        Self { expects_fences, is_shared, ..Self::default() }
+    pub(crate) fn new(expects_fences: bool) -> Self {
+        Self { expects_fences, ..Self::default() }
     }
 
     /// A PDU went by at the initiator's end.
@@ -146,17 +142,7 @@ impl WireCheck {
                 }
                 Ok(None)
             }
-            (End::Far, Opcode::ScsiCommand) => {
-                let (lun, cdb) = (lun(&seen.header), core::array::from_fn(|place| seen.header.0[32 + place]));
-                if self.in_doubt.contains(&(lun, cdb)) {
-                    let text = format!(
-                        "a write to a shared unit is sent again on connection {} before its fence has ended",
-                        id.0
-                    );
-                    return Err((Rule::Fence, text));
-                }
-                link.sent(now, id, &seen.header).map(|()| None)
-            }
+            (End::Far, Opcode::ScsiCommand) => link.sent(now, id, &seen.header).map(|()| None),
             (End::Far, Opcode::DataOut) => {
                 if let Some(command) = link.commands.get_mut(&seen.header.initiator_task_tag().0) {
                     command.has_data = true;
@@ -205,13 +191,8 @@ impl WireCheck {
     /// The initiator closes a connection; `was_told` if it had been told that it is over.
     pub(crate) fn closed(&mut self, now: Instant, id: ConnectionId, was_told: bool) {
         let Some(Link { nexus: Some(nexus), stage, commands, .. }) = self.links.remove(&id) else { return };
-        let in_doubt = commands.values().filter(|command| command.kind == Kind::Write && command.has_data);
-        let in_doubt: Vec<_> = in_doubt.map(|command| (command.lun, command.cdb)).collect();
-        if !in_doubt.is_empty() {
+        if commands.values().any(|command| command.kind == Kind::Write && command.has_data) {
             self.ambiguous.insert(nexus);
-        }
-        if self.expects_fences && self.is_shared {
-            self.in_doubt.extend(in_doubt);
         }
         if let Stage::LoggingIn { since } = stage
             && !was_told
@@ -234,17 +215,11 @@ impl WireCheck {
         link.commands.values().filter(is_it).any(is_early)
     }
 
-    /// A fence has ended: it may have been the one that a write waited for.
-    pub(crate) fn fence_ended(&mut self) {
-        self.in_doubt.clear();
-    }
-
     /// The initiator is another one now: it owes nothing of what the one before it began.
     pub(crate) fn forget(&mut self) {
         self.links.clear();
         self.ambiguous.clear();
         self.given_up.clear();
-        self.in_doubt.clear();
     }
 }
 
@@ -478,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_write_waits_for_the_identity_after_a_login_and_after_an_attention() {
-        let mut check = WireCheck::new(false, false);
+        let mut check = WireCheck::new(false);
         let mut time = 0;
         let mut see = |toward, seen: Seen| {
             time += 1;
@@ -497,7 +472,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_before_an_attention_was_told_was_on_its_way() {
-        let mut check = WireCheck::new(false, false);
+        let mut check = WireCheck::new(false);
         let mut see = |secs, toward, seen: Seen| {
             check.seen(at(secs), LINK, 1, toward, &seen).unwrap();
         };
@@ -516,7 +491,7 @@ mod tests {
 
     #[test]
     fn going_on_beyond_the_end_that_was_told_is_seen() {
-        let mut check = WireCheck::new(false, false);
+        let mut check = WireCheck::new(false);
         let mut answer = response(2, None);
         (answer.header.0[0], answer.header.0[1]) = (0x25, 0x81);
         answer.data = vec![0, 0, 0, 0, 0, 0, 0, 7];
@@ -536,7 +511,7 @@ mod tests {
 
     #[test]
     fn a_login_that_is_to_fence_must_not_be_given_up_for_another() {
-        let mut check = WireCheck::new(true, false);
+        let mut check = WireCheck::new(true);
         check.seen(at(0), ConnectionId(1), 1, End::Far, &login(7)).unwrap();
         let _ = check.seen(at(0), ConnectionId(1), 1, End::Far, &command(1, WRITE));
         check.closed(at(1), ConnectionId(1), true);
@@ -547,23 +522,8 @@ mod tests {
     }
 
     #[test]
-    fn a_write_to_a_shared_unit_is_not_sent_again_before_a_fence_has_ended() {
-        let mut check = WireCheck::new(true, true);
-        let mut write = command(1, WRITE);
-        write.header.0[7] = 1;
-        check.seen(at(0), ConnectionId(1), 1, End::Far, &login(7)).unwrap();
-        let _ = check.seen(at(0), ConnectionId(1), 1, End::Far, &write);
-        check.closed(at(1), ConnectionId(1), true);
-        let again = check.seen(at(1), ConnectionId(2), 1, End::Far, &write).unwrap_err();
-        assert_eq!(again.0, Rule::Fence);
-        check.fence_ended();
-        let again = check.seen(at(1), ConnectionId(2), 1, End::Far, &write).unwrap_err();
-        assert_eq!(again.0, Rule::Identity, "nobody has looked who is there, and no fence is in the way");
-    }
-
-    #[test]
     fn a_write_whose_abort_was_answered_leaves_nothing_to_be_patient_for() {
-        let mut check = WireCheck::new(true, false);
+        let mut check = WireCheck::new(true);
         let mut see = |secs, link, toward, seen: Seen| {
             let _ = check.seen(at(secs), ConnectionId(link), 1, toward, &seen);
         };

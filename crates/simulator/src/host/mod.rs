@@ -10,7 +10,7 @@ use ::host::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, P
 use ::host::state::State;
 use ::host::{Action, Event, NexusIndex, Options};
 use multipath::{Pace, PathId, PathState, SlowPaths};
-use scsi::CommandId;
+use scsi::{CommandId, Lun};
 use scsi_multipath::Disk;
 
 use crate::check::Epoch;
@@ -31,8 +31,8 @@ pub(crate) struct Host {
     stored: State,
     /// By the nexuses that they are of; those are numbered as the ports are.
     connections: Vec<Option<Connection>>,
-    /// Commands out, with the access epoch that they were sent in.
-    in_flight: BTreeMap<(PathId, CommandId), Epoch>,
+    /// Commands out, with the access epoch that they were sent in, and the logical unit.
+    in_flight: BTreeMap<(PathId, CommandId), (Epoch, Option<Lun>)>,
     servers: BTreeMap<ConnectionId, Server>,
     /// NBD clients wait in the listen backlog until discovery is over.
     is_serving: bool,

@@ -16,8 +16,11 @@ impl Host {
                     format!("{path} command {:x} {:02x?}", id.0, cdb.as_slice())
                 });
                 let epoch = Epoch(self.access_epoch);
-                self.in_flight.insert((path, id), epoch);
+                let lun = self.machine.path(path).map(|view| view.lun);
+                self.in_flight.insert((path, id), (epoch, lun));
                 if let Some(view) = self.machine.path(path) {
+                    let finding = scene.checks.fences.started(view.lun, cdb);
+                    scene.checks.found(scene.now, Rule::Fence, finding);
                     let finding = scene.checks.pace.started(path, id, view.lun, &cdb);
                     scene.checks.found(scene.now, Rule::Pace, finding);
                 }
@@ -35,12 +38,12 @@ impl Host {
                 });
                 self.commands_lost += u64::from(ending == Ending::Lost);
                 scene.checks.pace.ended(path, id);
+                let (sent_in, lun) = self.in_flight.remove(&(path, id)).unzip();
                 if ending == Ending::Lost && changes_medium(&cdb) {
-                    scene.checks.fences.lost(scene.now, path);
+                    scene.checks.fences.lost(scene.now, path, lun.flatten(), cdb);
                 }
                 // A refusal that crossed a change of the access state says nothing about the new one.
                 let epoch = Epoch(self.access_epoch);
-                let sent_in = self.in_flight.remove(&(path, id));
                 if sent_in == Some(epoch) && refuses_for_access(&ending) && is_medium(&cdb) {
                     scene.checks.access.refused(scene.now, path, epoch);
                 }
