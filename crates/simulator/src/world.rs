@@ -63,9 +63,9 @@ pub fn run(plan: &Plan, trace: Option<Box<dyn Write>>) -> Outcome {
     world.conclude()
 }
 
-/// Events in one second of the simulated world, far more than all requests of a plan need together: a loop that makes
-/// little progress in time, or none, ends here.
-const EVENTS_PER_SECOND_MAX: u64 = 200_000;
+/// Turns of the loop in one second of the simulated world, far more than all requests of a plan need together: a loop
+/// that makes little progress in time, or none, ends here.
+const TURNS_PER_SECOND_MAX: u64 = 200_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -92,7 +92,7 @@ struct World {
     host_state: HostState,
     /// When an operator waives what no proof can be had of.
     operator_at: Option<Instant>,
-    /// When the present second began, and how many events there had been.
+    /// When the present second began, and how many turns it has had.
     pace: (Instant, u64),
 }
 
@@ -199,11 +199,10 @@ impl World {
 
     /// Whether time goes on.
     fn check_pace(&mut self) {
-        let (now, events) = (self.scene.now, self.scene.log.events());
-        if now >= self.pace.0 + Duration::from_secs(1) {
-            self.pace = (now, events);
-        } else if events - self.pace.1 > EVENTS_PER_SECOND_MAX {
-            let finding = Err(format!("more than {EVENTS_PER_SECOND_MAX} events within a second"));
+        let (now, (since, turns)) = (self.scene.now, self.pace);
+        self.pace = if now >= since + Duration::from_secs(1) { (now, 0) } else { (since, turns + 1) };
+        if turns > TURNS_PER_SECOND_MAX {
+            let finding = Err(format!("more than {TURNS_PER_SECOND_MAX} turns within a second"));
             self.scene.checks.found(now, Rule::Liveness, finding);
         }
     }
