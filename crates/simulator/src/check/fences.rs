@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use clock::{Duration, Instant};
 use multipath::PathId;
+use scsi::cdb::operation;
 use scsi::{CdbBytes, Lun};
 use scsi_multipath::{FencePolicy, Report};
 
@@ -38,9 +39,9 @@ impl FenceCheck {
         self.policy.is_some_and(|policy| policy != FencePolicy::Unsafe)
     }
 
-    /// A command is sent.
+    /// A command is sent. Which blocks an UNMAP is about stands in its parameter list, so that two cannot be told apart here.
     pub(crate) fn started(&self, lun: Lun, cdb: CdbBytes) -> Result<(), String> {
-        if self.in_doubt.contains(&(lun, cdb)) {
+        if cdb.operation_code() != operation::UNMAP && self.in_doubt.contains(&(lun, cdb)) {
             return Err(format!(
                 "a write to LUN {lun} is sent again before its fence has ended, and others write there"
             ));
