@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use clock::{Duration, Instant};
 use scsi::CdbBytes;
 
-/// Of all targets of a run together, in one second: what two of them may have saved up and get meanwhile, twice.
-const REPORTS_MAX: usize = 120;
-const WINDOW: Duration = Duration::from_secs(1);
+/// Of all targets of a run together: a few a second for each logical unit whose groups change all the time, and far less
+/// than the pace would let one target have.
+const REPORTS_MAX: usize = 400;
+const WINDOW: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(crate) struct QuestionsCheck {

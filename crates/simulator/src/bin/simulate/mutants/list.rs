@@ -344,10 +344,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "state: AccessState::from(bytes[0])",
     ),
     mutant(
-        "port groups are asked about without a pause",
+        "port groups that have answered are asked again and again",
         HOST_ACCESS,
-        "const ASK_EVERY: Duration = Duration::from_millis(50);",
-        "const ASK_EVERY: Duration = Duration::from_nanos(1);",
+        "        self.is_assumed = false;\n        self.want = None;\n",
+        "        self.is_assumed = false;\n",
     ),
     // Slow paths.
     mutant(
