@@ -35,7 +35,6 @@ const PLAN: &str = "crates/scsi-multipath/src/disk/plan.rs";
 const ROWS: &str = "crates/scsi-multipath/src/disposition/rows.rs";
 const UNIT: &str = "crates/scsi-multipath/src/unit.rs";
 const WORK: &str = "crates/scsi-multipath/src/disk/work.rs";
-const ACCESS: &str = "crates/scsi-multipath/src/disk/access.rs";
 const LATE: &str = "crates/scsi-multipath/src/disk/late.rs";
 const PORT_GROUPS: &str = "crates/scsi/src/port_groups/mod.rs";
 const HOST_ACCESS: &str = "crates/host/src/access.rs";
@@ -332,10 +331,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     // Access states.
     mutant(
-        "a group that says the opposite of its port is believed at once",
-        ACCESS,
-        "if is_usable(state) && !asked",
-        "if state == AccessState::Offline && !asked",
+        "what a port refuses is not taken for its access state",
+        PATH,
+        "            self.unit.access = access;\n            self.is_assumed = false;\n",
+        "            self.is_assumed = false;\n",
     ),
     mutant(
         "the preferred bit is taken for a part of the state",
