@@ -505,6 +505,40 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_that_is_contradicted_asks_before_one_that_has_only_news() {
+        let mut rig = Rig::new(10, |_| groups(&[OPTIMIZED, NON_OPTIMIZED]));
+        rig.stand.fill(groups(&[STANDBY, OPTIMIZED]));
+        rig.want(0, AccessCause::Told, None);
+        rig.want(1, AccessCause::Told, None);
+        rig.drain();
+        rig.silent.push(2);
+        rig.pass(Duration::from_millis(20));
+        rig.stand[2] = groups(&[NON_OPTIMIZED, NON_OPTIMIZED]);
+        rig.pace.handle(rig.now, TARGET, 2, Event::Surveyed { groups: groups(&[OPTIMIZED, OPTIMIZED]) });
+        rig.want(2, AccessCause::Told, None);
+        rig.drain();
+        let before = rig.asked.len();
+        rig.pace.handle(rig.now, TARGET, 3, Event::Surveyed { groups: groups(&[OPTIMIZED, STANDBY]) });
+        rig.want(3, AccessCause::Told, None);
+        rig.want(1, AccessCause::Refused, Some(2));
+        rig.drain();
+        assert_eq!(rig.asked.len(), before, "the question of the third is out");
+        rig.pass(Duration::from_secs(2));
+        assert_eq!(rig.asked[before].1, 1);
+    }
+
+    #[test]
+    fn who_only_polls_assumes_nothing() {
+        let mut rig = Rig::new(2, |_| groups(&[OPTIMIZED, NON_OPTIMIZED]));
+        rig.stand[0] = groups(&[NON_OPTIMIZED, OPTIMIZED]);
+        rig.want(0, AccessCause::Told, None);
+        rig.want(1, AccessCause::Poll, None);
+        rig.drain();
+        assert_eq!(rig.asked.len(), 1);
+        assert!(rig.believes(0) && rig.believes(1));
+    }
+
+    #[test]
     fn what_a_unit_has_refused_is_not_assumed_of_it() {
         let mut rig = Rig::new(2, |_| groups(&[OPTIMIZED, OPTIMIZED]));
         rig.stand[0] = groups(&[OPTIMIZED, STANDBY]);
@@ -548,19 +582,21 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_fails_the_question_is_asked_at_a_pace_that_falls() {
-        let mut rig = Rig::new(100, |_| groups(&[OPTIMIZED]));
-        rig.failing = true;
-        rig.all_told();
-        rig.pass(Duration::from_secs(300));
-        let last_minute = rig.asked.iter().filter(|(at, _)| *at + Duration::from_secs(60) > rig.now);
-        assert!(last_minute.count() <= 6 * 100 + 100);
-        let one = rig.asked.iter().filter(|(_, disk)| *disk == 7).count();
-        assert!((20..=40).contains(&one), "{one}");
-        rig.failing = false;
-        rig.stand.fill(groups(&[STANDBY]));
-        rig.pass(Duration::from_secs(20));
-        assert!((0..100).all(|disk| rig.believes(disk)));
+    fn a_target_that_fails_the_question_is_asked_at_a_pace_that_falls_and_by_each_unit_in_its_turn() {
+        for (units, least, most) in [(50, 20, 40), (400, 5, 7)] {
+            let mut rig = Rig::new(units, |_| groups(&[OPTIMIZED]));
+            rig.failing = true;
+            rig.all_told();
+            rig.pass(Duration::from_secs(if units == 50 { 300 } else { 120 }));
+            for disk in [0, units - 1] {
+                let times = rig.asked.iter().filter(|(_, asked)| *asked == disk).count();
+                assert!((least..=most).contains(&times), "of {units}, {disk}: {times}");
+            }
+            rig.failing = false;
+            rig.stand.fill(groups(&[STANDBY]));
+            rig.pass(Duration::from_secs(25));
+            assert!((0..units).all(|disk| rig.believes(disk)));
+        }
     }
 
     #[test]

@@ -304,6 +304,20 @@ fn a_question_that_is_lost_with_its_path_goes_to_another_one() {
 }
 
 #[test]
+fn a_question_that_fails_on_one_path_goes_to_another_one() {
+    let mut rig = rig(2);
+    rig.may_ask = false;
+    rig.fault(1, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.fault(1, Fault::Reply(sense(SenseKey::HardwareError, 0x44, 0x00)));
+    rig.handle(Event::MayAskAccess { target: TargetId(0) });
+    assert_eq!((&rig.answers[..], asked(&rig)), (&[AccessAnswer::Failed][..], 0));
+    rig.fault(1, Fault::Reply(sense(SenseKey::HardwareError, 0x44, 0x00)));
+    rig.handle(Event::MayAskAccess { target: TargetId(0) });
+    assert_eq!(ports(&rig, op::MAINTENANCE_IN), [2]);
+}
+
+#[test]
 fn with_no_path_to_ask_on_the_disk_wants_to_know_nothing() {
     let mut rig = rig(1);
     rig.may_ask = false;
@@ -470,6 +484,16 @@ fn a_path_that_serves_is_activated_when_no_optimized_one_comes_back_within_five_
 }
 
 #[test]
+fn a_group_that_serves_takes_over_for_one_whose_ports_are_lost() {
+    let mut rig = explicit(PortGroupSupport::Both, Alua::Explicit);
+    all_go_to(&mut rig, [AccessState::Optimized, AccessState::NonOptimized]);
+    rig.lose(PathId(1), false);
+    rig.pass(Duration::from_secs(6));
+    assert_eq!(changes(&rig), [2]);
+    assert_eq!(rig.state(2), OPTIMIZED);
+}
+
+#[test]
 fn a_path_that_only_shows_its_identity_again_is_no_reason_to_move_anything() {
     let mut rig = explicit(PortGroupSupport::Both, Alua::Explicit);
     all_go_to(&mut rig, [AccessState::Optimized, AccessState::NonOptimized]);
@@ -551,6 +575,18 @@ fn what_an_idle_path_has_to_tell_is_heard_at_its_next_check() {
     rig.device.access.insert(1, AccessState::Optimized);
     rig.pass(Duration::from_secs(61));
     assert_eq!(rig.state(1), OPTIMIZED, "no lie is counted for being asked in vain");
+}
+
+#[test]
+fn a_path_that_is_asked_in_vain_again_and_again_has_not_lied() {
+    let mut rig = checked_every(5);
+    rig.device.access.insert(1, AccessState::Unavailable);
+    rig.pass(Duration::from_millis(60_200));
+    rig.device.access.insert(1, AccessState::Optimized);
+    rig.fault(2, attention(0x2a, 0x06));
+    rig.read(0, 512);
+    rig.read(0, 512);
+    assert_eq!(rig.state(1), OPTIMIZED);
 }
 
 #[test]
