@@ -91,27 +91,7 @@ impl Disk {
             Answer::Data(_) if is_in_doubt => {
                 path.probe.pause_until(now);
             }
-            Answer::Data(length) => match learn(question, &data[..length.min(data.len())]) {
-                Ok(learned) => {
-                    path.probe.answered(now);
-                    match question {
-                        // The other half of the same subject.
-                        Question::BlockLimits => {
-                            path.probe.asking = Some(Asking::new(Question::Provisioning));
-                        }
-                        _ => path.probe.done(subject(question)),
-                    }
-                    self.take_in(now, id, learned);
-                }
-                Err(ParseError::Truncated { needed, .. }) if asking.enlarge(needed) => {
-                    path.probe.pause_until(now);
-                }
-                Err(_) if subject(question) == FollowUp::ACCESS => {
-                    path.probe.failed(now);
-                    self.access_not_answered(id);
-                }
-                Err(_) => self.unanswerable(id, question, now),
-            },
+            Answer::Data(length) => self.data_came(now, id, question, &data[..length.min(data.len())]),
         }
         if is_unanswered {
             self.access_not_answered(id);
@@ -121,6 +101,30 @@ impl Disk {
             self.has_told_of_resets(now, id);
         }
         self.with_path(now, id, |_| {});
+    }
+
+    fn data_came(&mut self, now: Instant, id: PathId, question: Question, data: &[u8]) {
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
+        let Some(asking) = path.probe.asking.as_mut() else { return };
+        match learn(question, data) {
+            Ok(learned) => {
+                path.probe.answered(now);
+                match question {
+                    // The other half of the same subject.
+                    Question::BlockLimits => path.probe.asking = Some(Asking::new(Question::Provisioning)),
+                    _ => path.probe.done(subject(question)),
+                }
+                self.take_in(now, id, learned);
+            }
+            Err(ParseError::Truncated { needed, .. }) if asking.enlarge(needed) => {
+                path.probe.pause_until(now);
+            }
+            Err(_) if subject(question) == FollowUp::ACCESS => {
+                path.probe.failed(now);
+                self.access_not_answered(id);
+            }
+            Err(_) => self.unanswerable(id, question, now),
+        }
     }
 
     /// The device has no answer, or none that makes sense. Only its identity is asked for for ever.
