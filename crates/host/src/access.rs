@@ -30,7 +30,8 @@ const ANSWERS_MAX: usize = 32;
 const FLAPPING: Duration = Duration::from_secs(20);
 /// … begins with this pause and doubles …
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
-/// … up to this one if there is news all the time: a change is known a second after it, whatever was before, …
+/// … up to this one if there is news all the time (a change is known a second after it, whatever was before; and after
+/// the first pause, if no path is usable), …
 const PAUSE_FLAPPING: Duration = Duration::from_secs(1);
 /// … or to this one if the question fails.
 const PAUSE_FAILING: Duration = Duration::from_secs(10);
@@ -46,6 +47,8 @@ pub(crate) enum Event {
     Wanted {
         cause: AccessCause,
         group: Option<u16>,
+        /// It has no usable path.
+        is_urgent: bool,
     },
     Answered(AccessAnswer),
 }
@@ -99,6 +102,8 @@ struct Unit {
     asked_at: Option<Instant>,
     /// Questions in a row that came too soon or to nothing.
     strikes: u32,
+    /// Its last question came to nothing.
+    is_failing: bool,
     not_before: Instant,
 }
 
@@ -125,8 +130,8 @@ impl AccessPace {
         let known = self.targets.entry(target).or_default();
         match event {
             Event::Surveyed { groups } => known.unit(disk).surveyed(groups),
-            Event::Wanted { cause, group } => {
-                if let Some(groups) = known.wanted(now, disk, cause, group) {
+            Event::Wanted { cause, group, is_urgent } => {
+                if let Some(groups) = known.wanted(now, disk, (cause, is_urgent), group) {
                     self.actions.push_back(Action::Assume { target, disk, groups });
                 }
             }
@@ -172,7 +177,13 @@ impl Target {
     }
 
     /// What is known that may be assumed at once.
-    fn wanted(&mut self, now: Instant, disk: u32, cause: AccessCause, group: Option<u16>) -> Option<Groups> {
+    fn wanted(
+        &mut self,
+        now: Instant,
+        disk: u32,
+        cause: (AccessCause, bool),
+        group: Option<u16>,
+    ) -> Option<Groups> {
         self.tickets += 1;
         let ticket = self.tickets;
         let answers = &self.answers;
@@ -194,6 +205,7 @@ impl Target {
             AccessAnswer::Groups(groups) => groups.into(),
             AccessAnswer::Failed => {
                 unit.strike(now, PAUSE_FAILING);
+                unit.is_failing = true;
                 // The others first.
                 unit.want = unit.want.map(|want| Want { ticket: self.tickets, ..want });
                 return Vec::new();
@@ -280,12 +292,18 @@ impl Unit {
     /// It was told by its device.
     fn learn(&mut self, groups: Groups) {
         self.groups = Some(groups);
-        self.is_assumed = false;
+        (self.is_assumed, self.is_failing) = (false, false);
         self.want = None;
         self.refused.clear();
     }
 
-    fn want(&mut self, now: Instant, cause: AccessCause, group: Option<u16>, ticket: u64) {
+    fn want(
+        &mut self,
+        now: Instant,
+        (cause, is_urgent): (AccessCause, bool),
+        group: Option<u16>,
+        ticket: u64,
+    ) {
         let is_soon = self.asked_at.is_some_and(|at| now < at + FLAPPING);
         let rank = match cause {
             AccessCause::Poll => Rank::Poll,
@@ -306,6 +324,12 @@ impl Unit {
             self.strike(self.asked_at.unwrap_or(now), PAUSE_FLAPPING);
         } else if is_new && !is_soon {
             self.strikes = 0;
+        }
+        if is_urgent
+            && !self.is_failing
+            && let Some(asked_at) = self.asked_at
+        {
+            self.not_before = self.not_before.min(asked_at + PAUSE_FIRST);
         }
         // Its place in the queue stays unless there is a reason to go ahead.
         let before = self.want.filter(|before| before.rank <= rank);
@@ -386,7 +410,8 @@ mod tests {
         }
 
         fn want(&mut self, disk: u32, cause: AccessCause, group: Option<u16>) {
-            self.pace.handle(self.now, TARGET, disk, Event::Wanted { cause, group });
+            let is_urgent = false;
+            self.pace.handle(self.now, TARGET, disk, Event::Wanted { cause, group, is_urgent });
         }
 
         fn all_told(&mut self) {
@@ -582,6 +607,33 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_no_usable_path_waits_a_tenth_of_a_second_although_its_groups_flap() {
+        let mut rig = Rig::new(1, |_| groups(&[OPTIMIZED]));
+        for _ in 0..500 {
+            rig.want(0, AccessCause::Told, None);
+            rig.drain();
+            rig.pass(Duration::from_millis(10));
+        }
+        let before = rig.asked.len();
+        for _ in 0..100 {
+            let wanted = Event::Wanted { cause: AccessCause::Refused, group: Some(1), is_urgent: true };
+            rig.pace.handle(rig.now, TARGET, 0, wanted);
+            rig.drain();
+            rig.pass(Duration::from_millis(10));
+        }
+        assert!((9..=11).contains(&(rig.asked.len() - before)), "{}", rig.asked.len() - before);
+        rig.failing = true;
+        let before = rig.asked.len();
+        for _ in 0..1000 {
+            let wanted = Event::Wanted { cause: AccessCause::Refused, group: Some(1), is_urgent: true };
+            rig.pace.handle(rig.now, TARGET, 0, wanted);
+            rig.drain();
+            rig.pass(Duration::from_millis(10));
+        }
+        assert!(rig.asked.len() - before <= 4, "what fails is not asked more often for it");
+    }
+
+    #[test]
     fn a_target_that_fails_the_question_is_asked_at_a_pace_that_falls_and_by_each_unit_in_its_turn() {
         for (units, least, most) in [(50, 20, 40), (400, 5, 7)] {
             let mut rig = Rig::new(units, |_| groups(&[OPTIMIZED]));
@@ -643,7 +695,8 @@ mod tests {
     fn targets_do_not_wait_for_each_other() {
         let mut pace = AccessPace::default();
         for target in [TargetId(1), TargetId(2)] {
-            pace.handle(Instant::START, target, 0, Event::Wanted { cause: AccessCause::Told, group: None });
+            let wanted = Event::Wanted { cause: AccessCause::Told, group: None, is_urgent: false };
+            pace.handle(Instant::START, target, 0, wanted);
         }
         let asked: Vec<Action> = std::iter::from_fn(|| pace.poll_action(Instant::START)).collect();
         assert_eq!(asked.len(), 2);

@@ -364,9 +364,9 @@ impl Host {
                 scsi_multipath::Action::Checked { path, outcome } => self.checked(path, outcome),
                 scsi_multipath::Action::Joined { path } => self.path_joined(disk, path),
                 scsi_multipath::Action::Refused { path, reason } => self.path_refused(disk, path, &reason),
-                scsi_multipath::Action::WantAccess { target, path, cause } => {
+                scsi_multipath::Action::WantAccess { target, path, cause, is_urgent } => {
                     let group = self.paths.get(&path).and_then(|path| path.port_group);
-                    self.tell_access(target, disk, access::Event::Wanted { cause, group });
+                    self.tell_access(target, disk, access::Event::Wanted { cause, group, is_urgent });
                 }
                 scsi_multipath::Action::AccessAnswered { target, answer } => {
                     self.tell_access(target, disk, access::Event::Answered(answer));

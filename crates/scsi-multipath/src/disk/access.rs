@@ -90,6 +90,8 @@ const TRANSITION_PAUSE: Duration = Duration::from_secs(1);
 /// doubles up to the longest, at which one command a while is all that a lie costs.
 const LIE_PAUSE: Duration = Duration::from_secs(1);
 const LIE_PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// The same while no other path is usable, so that requests wait.
+const LIE_PAUSE_URGENT: Duration = Duration::from_secs(1);
 /// A refusal so long after the last pause is not of the same row.
 const LIE_FORGOTTEN: Duration = Duration::from_secs(10);
 
@@ -98,36 +100,44 @@ impl Refusal {
     pub(super) fn next(before: Option<Self>, now: Instant) -> Self {
         let lies = match before {
             Some(it) if it.is_open => it.lies,
-            Some(it) if now < it.until() + LIE_FORGOTTEN => it.lies + 1,
+            Some(it) if now < it.until(LIE_PAUSE_LONGEST) + LIE_FORGOTTEN => it.lies + 1,
             _ => 0,
         };
         Self { at: now, is_open: true, lies }
     }
 
     /// Until when its group is not believed.
-    fn until(&self) -> Instant {
+    fn until(&self, longest: Duration) -> Instant {
         match self.lies.checked_sub(1) {
             None => self.at,
-            Some(doublings) => {
-                self.at + LIE_PAUSE.saturating_mul(1 << doublings.min(10)).min(LIE_PAUSE_LONGEST)
-            }
+            Some(doublings) => self.at + LIE_PAUSE.saturating_mul(1 << doublings.min(10)).min(longest),
         }
     }
 
     /// Whether a report that was asked for then may say now that the path is usable.
-    fn yields(&self, now: Instant, asked: Instant) -> bool {
-        !self.is_open || (self.at <= asked && self.until() <= now)
+    fn yields(&self, now: Instant, asked: Instant, longest: Duration) -> bool {
+        !self.is_open || (self.at <= asked && self.until(longest) <= now)
     }
 }
 
 impl Path {
-    /// What a report says of its group. False if that is not believed.
-    fn take_report(&mut self, now: Instant, asked: Option<Instant>, state: AccessState) -> bool {
-        if let Some(refusal) = &mut self.refusal {
-            if is_usable(state) && !asked.map_or(!refusal.is_open, |asked| refusal.yields(now, asked)) {
-                return false;
+    /// What a report says of its group; if it was not assumed, when it was asked for, and how long a lie counts at most.
+    /// False if it is not believed.
+    fn take_report(&mut self, now: Instant, asked: Option<(Instant, Duration)>, state: AccessState) -> bool {
+        match &mut self.refusal {
+            // It agrees: that was no lie.
+            refusal if !is_usable(state) => *refusal = None,
+            Some(refusal) => {
+                let is_believed = match asked {
+                    Some((asked, longest)) => refusal.yields(now, asked, longest),
+                    None => !refusal.is_open,
+                };
+                if !is_believed {
+                    return false;
+                }
+                refusal.is_open = false;
             }
-            refusal.is_open = false;
+            None => {}
         }
         self.set_access(state, now);
         true
@@ -192,6 +202,7 @@ impl Disk {
 
     /// Tells the driver what is wanted, and takes back what cannot be asked any more.
     pub(super) fn tend_access(&mut self, now: Instant) {
+        let is_urgent = !self.paths.iter().any(|path| matches!(path.told, PathState::Usable(_)));
         for place in 0..self.inquiries.len() {
             let Inquiry { target, want, told, granted, .. } = self.inquiries[place];
             match (granted, want) {
@@ -199,7 +210,7 @@ impl Disk {
                 (None, Some(want)) if want.at <= now && told < Some(want.cause) => {
                     self.inquiries[place].told = Some(want.cause);
                     let Want { cause, path, .. } = want;
-                    self.actions.push_back(Action::WantAccess { target, path, cause });
+                    self.actions.push_back(Action::WantAccess { target, path, cause, is_urgent });
                 }
                 _ => {}
             }
@@ -293,6 +304,8 @@ impl Disk {
         let inquiry = self.inquiry_mut(target);
         let asked = inquiry.granted.take().and_then(|grant| grant.sent).unwrap_or(now);
         (inquiry.told, inquiry.avoid) = (None, None);
+        let any_usable = self.paths.iter().any(|path| matches!(path.told, PathState::Usable(_)));
+        let longest = if any_usable { LIE_PAUSE_LONGEST } else { LIE_PAUSE_URGENT };
         let mut again: Option<(PathId, Instant)> = None;
         for path in self.paths.iter_mut().filter(|path| path.can_be_asked(target)) {
             path.unit.transition_max = transition_max(groups).or(path.unit.transition_max);
@@ -301,8 +314,8 @@ impl Disk {
             path.unit.preferred = group.is_some_and(|group| group.preferred);
             // Of a group that is left out nothing is known but what the port itself refuses.
             let state = group.map_or(AccessState::Optimized, |group| group.state);
-            if !path.take_report(now, Some(asked), state) {
-                let at = path.refusal.map_or(now, |refusal| refusal.until());
+            if !path.take_report(now, Some((asked, longest)), state) {
+                let at = path.refusal.map_or(now, |refusal| refusal.until(longest));
                 again = again.filter(|(_, sooner)| *sooner <= at).or(Some((path.id, at)));
             }
         }

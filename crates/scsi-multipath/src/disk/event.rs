@@ -190,6 +190,8 @@ pub enum Action {
         target: TargetId,
         path: PathId,
         cause: AccessCause,
+        /// No path is usable: requests wait for the answer.
+        is_urgent: bool,
     },
     /// What came of a question that [`Event::MayAskAccess`] allowed.
     AccessAnswered {

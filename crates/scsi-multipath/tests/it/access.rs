@@ -263,6 +263,37 @@ fn a_group_that_lies_costs_one_command_every_ten_seconds_and_never_a_request() {
 }
 
 #[test]
+fn a_group_that_lies_and_is_the_only_one_is_tried_every_second() {
+    let mut rig = rig(1);
+    rig.device.access.insert(1, AccessState::Standby);
+    rig.device.reported_access.insert(1, Some(AccessState::Optimized));
+    let read = rig.read(0, 512);
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.completion(read), None);
+    assert!((40..=62).contains(&rig.device.executed(op::READ_16)), "{}", rig.device.executed(op::READ_16));
+    rig.device.access.insert(1, AccessState::Optimized);
+    rig.pass(Duration::from_millis(1_100));
+    rig.assert_ok(read);
+}
+
+#[test]
+fn a_group_that_goes_and_comes_back_again_and_again_is_believed_each_time() {
+    let mut rig = rig(2);
+    for _ in 0..20 {
+        rig.device.access.insert(1, AccessState::Standby);
+        rig.read(0, 512);
+        rig.read(0, 512);
+        assert_eq!(rig.state(1), PathState::Down);
+        rig.device.access.insert(1, AccessState::Optimized);
+        rig.fault(2, attention(0x2a, 0x06));
+        rig.read(0, 512);
+        rig.read(0, 512);
+        assert_eq!(rig.state(1), OPTIMIZED, "its report had agreed with what it refused");
+        rig.pass(Duration::from_millis(100));
+    }
+}
+
+#[test]
 fn a_device_that_fails_the_question_is_served_by_what_its_ports_refuse() {
     let mut rig = rig(2);
     rig.device.unknown.push(op::MAINTENANCE_IN);
