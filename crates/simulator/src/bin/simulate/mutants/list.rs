@@ -345,8 +345,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "port groups that have answered are asked again and again",
         HOST_ACCESS,
-        "        self.is_assumed = false;\n        self.want = None;\n",
-        "        self.is_assumed = false;\n",
+        "        (self.is_assumed, self.is_failing) = (false, false);\n        self.want = None;\n",
+        "        (self.is_assumed, self.is_failing) = (false, false);\n",
     ),
     // Slow paths.
     mutant(
