@@ -358,8 +358,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "a slow path never comes back",
         PACE,
-        "if self.good < GOOD_CANARIES",
-        "if self.good <= GOOD_CANARIES",
+        "        self.steady();\n        self.recovered = Some(now);\n",
+        "        self.recovered = Some(now);\n",
     ),
     mutant("hedges cost nothing", WATCH, "                self.hedges -= HEDGE_PRICE;\n", ""),
     mutant(
