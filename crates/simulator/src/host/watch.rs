@@ -1,7 +1,8 @@
 //! What the checkers see of what goes on inside the host.
 
 use ::host::Trace;
-use scsi::{AdditionalSense, CdbBytes, Ending, SenseKey};
+use multipath::PathId;
+use scsi::{AdditionalSense, CdbBytes, CommandId, Ending, SenseKey};
 
 use super::Host;
 use crate::check::{Epoch, Rule, ShownCheck};
@@ -15,22 +16,7 @@ impl Host {
                 scene.note(Part::Disk, [4, path.0.into(), id.0], || {
                     format!("{path} command {:x} {:02x?}", id.0, cdb.as_slice())
                 });
-                let epoch = Epoch(self.access_epoch);
-                let lun = self.machine.path(path).map(|view| view.lun);
-                self.in_flight.insert((path, id), (epoch, lun));
-                if let Some(view) = self.machine.path(path) {
-                    let finding = scene.checks.fences.started(view.lun, cdb);
-                    scene.checks.found(scene.now, Rule::Fence, finding);
-                    let finding = scene.checks.pace.started(path, id, view.lun, &cdb);
-                    scene.checks.found(scene.now, Rule::Pace, finding);
-                }
-                scene.checks.found(scene.now, Rule::Classes, ShownCheck::started(&cdb));
-                let finding = scene.checks.questions.started(scene.now, &cdb);
-                scene.checks.found(scene.now, Rule::Questions, finding);
-                if is_medium(&cdb) {
-                    let finding = scene.checks.access.started(scene.now, path, epoch);
-                    scene.checks.found(scene.now, Rule::Access, finding);
-                }
+                self.started(scene, path, id, &cdb);
             }
             Trace::Ended { path, id, cdb, ending } => {
                 scene.note(Part::Disk, [1, path.0.into(), id.0], || {
@@ -78,6 +64,25 @@ impl Host {
                 scene.note(Part::Nexus, [3, nexus.0.into(), 0], || format!("nexus {} is lost", nexus.0));
                 self.nexuses_lost += u64::from(was_up);
             }
+        }
+    }
+
+    fn started(&mut self, scene: &mut Scene, path: PathId, id: CommandId, cdb: &CdbBytes) {
+        let epoch = Epoch(self.access_epoch);
+        let lun = self.machine.path(path).map(|view| view.lun);
+        self.in_flight.insert((path, id), (epoch, lun));
+        if let Some(view) = self.machine.path(path) {
+            let finding = scene.checks.fences.started(view.lun, *cdb);
+            scene.checks.found(scene.now, Rule::Fence, finding);
+            let finding = scene.checks.pace.started(path, id, view.lun, cdb);
+            scene.checks.found(scene.now, Rule::Pace, finding);
+        }
+        scene.checks.found(scene.now, Rule::Classes, ShownCheck::started(cdb));
+        let finding = scene.checks.questions.started(scene.now, cdb);
+        scene.checks.found(scene.now, Rule::Questions, finding);
+        if is_medium(cdb) {
+            let finding = scene.checks.access.started(scene.now, path, epoch);
+            scene.checks.found(scene.now, Rule::Access, finding);
         }
     }
 }
