@@ -10,9 +10,6 @@ use scsi::cdb::Cdb;
 use scsi::{CdbBytes, CommandId, Lun};
 use scsi_multipath::{Disk, Report};
 
-/// Hedges that a disk may have saved up, and those of one path that stalls.
-const SAVED_MAX: u64 = 64;
-
 #[derive(Debug)]
 pub(crate) struct PaceCheck {
     hedging: Hedging,
@@ -108,7 +105,10 @@ impl PaceCheck {
         let allowed = match self.hedging {
             _ if self.stalled.contains(&index) => return Ok(()),
             Hedging::Off => 0,
-            Hedging::On { percent } => status.counters.submitted * u64::from(percent) / 100 + SAVED_MAX,
+            // Each start of a read earns its part of one.
+            Hedging::On { percent } => {
+                (status.counters.submitted + status.counters.retried) * u64::from(percent) / 100 + 1
+            }
         };
         if hedged > allowed {
             return Err(format!("{hedged} reads were sent twice, where {allowed} may be"));
