@@ -204,7 +204,8 @@ impl Path {
 
     fn refused_access(&mut self, access: AccessState, now: Instant) {
         if self.unit.reports_access {
-            if is_usable(self.unit.access) {
+            // What is assumed may have changed since the command was sent.
+            if is_usable(self.unit.access) || self.is_assumed {
                 self.refusal = Some(Refusal::next(self.refusal, now));
             }
             self.unit.access = access;

@@ -629,3 +629,20 @@ fn a_check_that_hangs_holds_nothing_up() {
     let reads = [0; 4].map(|_| rig.read(0, 512));
     reads.iter().for_each(|read| rig.assert_ok(*read));
 }
+
+#[test]
+fn what_a_path_refuses_while_its_state_is_only_assumed_is_not_undone_by_another_assumption() {
+    let mut rig = rig(2);
+    rig.may_ask = false;
+    let (usable, standby) = (AccessState::Optimized, AccessState::Standby);
+    assume(&mut rig, &[(1, standby), (2, usable)]);
+    assume(&mut rig, &[(1, usable), (2, usable)]);
+    rig.holding.push(op::READ_16);
+    let reads = [rig.read(0, 512), rig.read(0, 512)];
+    assume(&mut rig, &[(1, standby), (2, usable)]);
+    rig.fault(1, Fault::Reply(sense(SenseKey::NotReady, 0x04, 0x0b)));
+    rig.let_go();
+    reads.map(|read| rig.assert_ok(read));
+    assume(&mut rig, &[(1, usable), (2, usable)]);
+    assert_eq!(rig.state(1), PathState::Down, "it has said itself that it is not");
+}
