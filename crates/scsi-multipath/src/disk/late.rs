@@ -87,6 +87,10 @@ impl Pieces {
         self.entries.get(mark.0 as usize).and_then(Option::as_ref).is_some_and(|entry| entry.is_decided)
     }
 
+    fn moot(&self) -> usize {
+        self.entries.iter().flatten().filter(|entry| entry.is_decided).count()
+    }
+
     fn ended(&mut self, mark: Mark, is_second: bool, has_succeeded: bool) -> Ended {
         let Some(entry) = self.get_mut(mark) else { return Ended::Decides { other: None } };
         let (this, other) =
@@ -110,6 +114,12 @@ impl Pieces {
 }
 
 impl Disk {
+    /// Copies of reads that have been answered by another copy, and are still with the head or a path.
+    #[must_use]
+    pub fn moot(&self) -> usize {
+        self.pieces.moot()
+    }
+
     /// What the head may know of a piece.
     pub(super) fn kind_of(&mut self, work: &mut Work) -> Kind {
         let is_small = work.piece.length <= SMALL_MAX;

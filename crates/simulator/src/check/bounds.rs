@@ -14,8 +14,8 @@ impl BoundsCheck {
         Self { requests_max, parked_most: 0 }
     }
 
-    /// What a disk holds, and how much of it waits for a path.
-    pub(crate) fn disk(&mut self, requests: usize, waiting: usize) -> Result<(), String> {
+    /// What a disk holds, with copies of reads that nobody waits for, and how much of it waits for a path.
+    pub(crate) fn disk(&mut self, requests: usize, moot: usize, waiting: usize) -> Result<(), String> {
         self.parked_most = self.parked_most.max(waiting);
         if requests > self.requests_max {
             return Err(format!(
@@ -23,7 +23,7 @@ impl BoundsCheck {
                 self.requests_max
             ));
         }
-        if waiting > requests {
+        if waiting > requests + moot {
             return Err(format!("{waiting} requests wait for a path, but the disk holds {requests}"));
         }
         Ok(())

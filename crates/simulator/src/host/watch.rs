@@ -85,7 +85,7 @@ impl Host {
     fn disk_settled(&self, scene: &mut Scene, index: DiskIndex) {
         let Some(disk) = self.machine.disk(index).and_then(|view| view.disk) else { return };
         let status = disk.status();
-        let finding = scene.checks.bounds.disk(disk.requests(), status.parked + status.pausing);
+        let finding = scene.checks.bounds.disk(disk.requests(), disk.moot(), status.parked + status.pausing);
         scene.checks.found(scene.now, Rule::Bounds, finding);
         let finding = scene.checks.shown.settled(index, disk);
         scene.checks.found(scene.now, Rule::Shown, finding);
