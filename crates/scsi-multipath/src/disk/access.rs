@@ -106,6 +106,12 @@ impl Refusal {
         Self { at: now, is_open: true, lies }
     }
 
+    /// A refusal of what was sent before the path was known not to be usable: no lie, but younger than what others were
+    /// told before it.
+    pub(super) fn late(before: Option<Self>, now: Instant) -> Self {
+        Self { at: now, is_open: true, lies: before.map_or(0, |it| it.lies) }
+    }
+
     /// Until when its group is not believed.
     fn until(&self, longest: Duration) -> Instant {
         match self.lies.checked_sub(1) {

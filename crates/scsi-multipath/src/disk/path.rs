@@ -204,10 +204,10 @@ impl Path {
 
     fn refused_access(&mut self, access: AccessState, now: Instant) {
         if self.unit.reports_access {
-            // What is assumed may have changed since the command was sent.
-            if is_usable(self.unit.access) || self.is_assumed {
-                self.refusal = Some(Refusal::next(self.refusal, now));
-            }
+            self.refusal = Some(match is_usable(self.unit.access) {
+                true => Refusal::next(self.refusal, now),
+                false => Refusal::late(self.refusal, now),
+            });
             self.unit.access = access;
             self.is_assumed = false;
         } else {

@@ -630,19 +630,44 @@ fn a_check_that_hangs_holds_nothing_up() {
     reads.iter().for_each(|read| rig.assert_ok(*read));
 }
 
-#[test]
-fn what_a_path_refuses_while_its_state_is_only_assumed_is_not_undone_by_another_assumption() {
+/// A read is out on P1 when that path is told to be in standby, in the way of `tell`; then it is refused.
+fn refused_late(tell: impl Fn(&mut Rig)) -> Rig {
     let mut rig = rig(2);
-    rig.may_ask = false;
-    let (usable, standby) = (AccessState::Optimized, AccessState::Standby);
-    assume(&mut rig, &[(1, standby), (2, usable)]);
-    assume(&mut rig, &[(1, usable), (2, usable)]);
     rig.holding.push(op::READ_16);
     let reads = [rig.read(0, 512), rig.read(0, 512)];
-    assume(&mut rig, &[(1, standby), (2, usable)]);
+    tell(&mut rig);
+    assert_eq!(rig.state(1), PathState::Down);
     rig.fault(1, Fault::Reply(sense(SenseKey::NotReady, 0x04, 0x0b)));
+    rig.may_ask = false;
     rig.let_go();
-    reads.map(|read| rig.assert_ok(read));
+    for read in reads {
+        rig.assert_ok(read);
+    }
+    rig
+}
+
+#[test]
+fn what_a_path_refuses_while_its_state_is_only_assumed_is_not_undone_by_another_assumption() {
+    let (usable, standby) = (AccessState::Optimized, AccessState::Standby);
+    let mut rig = refused_late(|rig| {
+        rig.may_ask = false;
+        assume(rig, &[(1, standby), (2, usable)]);
+    });
+    assume(&mut rig, &[(1, usable), (2, usable)]);
+    assert_eq!(rig.state(1), PathState::Down, "it has said itself that it is not");
+}
+
+#[test]
+fn what_a_path_refuses_after_its_group_was_reported_is_not_undone_by_an_assumption() {
+    let usable = AccessState::Optimized;
+    let mut rig = refused_late(|rig| {
+        rig.device.access.insert(1, AccessState::Standby);
+        rig.fault(2, attention(0x2a, 0x06));
+        rig.holding.clear();
+        rig.read(0, 512);
+        rig.read(0, 512);
+        rig.holding.push(op::READ_16);
+    });
     assume(&mut rig, &[(1, usable), (2, usable)]);
     assert_eq!(rig.state(1), PathState::Down, "it has said itself that it is not");
 }
