@@ -141,6 +141,22 @@ fn a_lost_cache_fails_the_next_flush_once() {
 }
 
 #[test]
+fn a_flush_does_not_cover_what_is_acknowledged_while_it_is_on_its_way() {
+    let mut rig = Rig::new(Device::new(8, 1), 1);
+    rig.write(0, &[1; BLOCK]);
+    rig.holding.push(op::SYNCHRONIZE_CACHE_16);
+    let first = rig.flush();
+    let write = rig.write(512, &[2; BLOCK]);
+    rig.assert_ok(write);
+    rig.let_go();
+    rig.assert_ok(first);
+    rig.fault(1, Fault::Reply(sense(SenseKey::UnitAttention, 0x29, 0x01)));
+    rig.read(0, BLOCK_LENGTH);
+    let second = rig.flush();
+    rig.assert_failed(second, Error::Io);
+}
+
+#[test]
 fn a_reset_with_nothing_unflushed_loses_nothing() {
     let mut rig = Rig::new(Device::new(8, 1), 1);
     rig.write(0, &[1; BLOCK]);

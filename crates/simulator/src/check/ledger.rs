@@ -65,8 +65,8 @@ impl Ledger {
     }
 
     /// A write that is to be durable when it is acknowledged.
-    pub(crate) fn begin_durable(&mut self, unit: u32, first: u32, blocks: u32) -> WriteId {
-        self.begin_as(unit, first, blocks, Change::Stamp, true)
+    pub(crate) fn begin_durable(&mut self, unit: u32, first: u32, blocks: u32, change: Change) -> WriteId {
+        self.begin_as(unit, first, blocks, change, true)
     }
 
     fn begin_as(&mut self, unit: u32, first: u32, blocks: u32, change: Change, is_durable: bool) -> WriteId {

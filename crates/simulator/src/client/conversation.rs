@@ -47,7 +47,7 @@ pub(super) enum Command<'a> {
     Write { offset: u64, data: &'a [u8], durable: bool },
     Flush,
     Trim { offset: u64, length: u32 },
-    WriteZeroes { offset: u64, length: u32, keep: bool },
+    WriteZeroes { offset: u64, length: u32, keep: bool, durable: bool },
 }
 
 /// The end of one request.
@@ -116,8 +116,9 @@ impl Conversation {
             }
             Command::Flush => (CommandType::Flush, 0, 0, 0, &[]),
             Command::Trim { offset, length } => (CommandType::Trim, 0, offset, length, &[]),
-            Command::WriteZeroes { offset, length, keep } => {
-                let flags = if keep { command_flags::NO_HOLE } else { 0 };
+            Command::WriteZeroes { offset, length, keep, durable } => {
+                let hole = if keep { command_flags::NO_HOLE } else { 0 };
+                let flags = hole | if durable { command_flags::FUA } else { 0 };
                 (CommandType::WriteZeroes, flags, offset, length, &[])
             }
         };

@@ -272,7 +272,7 @@ impl Client {
         let durable = self.random.percent(10);
         let ledger = &mut scene.checks.ledger;
         let id = if durable {
-            ledger.begin_durable(self.plan.unit, first, blocks)
+            ledger.begin_durable(self.plan.unit, first, blocks, Change::Stamp)
         } else {
             ledger.begin(self.plan.unit, first, blocks, Change::Stamp)
         };
@@ -285,12 +285,18 @@ impl Client {
     }
 
     fn ask_change(&mut self, scene: &mut Scene, first: u32, blocks: u32, change: Change) {
-        let id = scene.checks.ledger.begin(self.plan.unit, first, blocks, change);
+        let durable = change != Change::Trim && self.random.percent(20);
+        let ledger = &mut scene.checks.ledger;
+        let id = if durable {
+            ledger.begin_durable(self.plan.unit, first, blocks, change)
+        } else {
+            ledger.begin(self.plan.unit, first, blocks, change)
+        };
         let (offset, length) = self.bytes(first, blocks);
         let command = match change {
             Change::Trim => Command::Trim { offset, length },
             Change::Zero | Change::Stamp => {
-                Command::WriteZeroes { offset, length, keep: self.random.percent(50) }
+                Command::WriteZeroes { offset, length, keep: self.random.percent(50), durable }
             }
         };
         self.send(scene, Asked::Change(id), command);

@@ -120,7 +120,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            self.claims.close();\n            self.open_fence(now, path, Some(target), About::Everything);\n",
         "            let _ = (path, target);\n",
     ),
-    mutant("a predecessor is thought to have flushed", FENCE, "        self.cache.acknowledged += 1;\n", ""),
     mutant(
         "a fence is a reset without the login (no gate)",
         CONNECTION,
@@ -255,12 +254,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         PLAN,
         "MediumAccess { force_unit_access: forced, ..MediumAccess",
         "MediumAccess { force_unit_access: false, ..MediumAccess",
-    ),
-    mutant(
-        "a flush covers writes that were acknowledged while it was on its way",
-        COMPLETE,
-        "self.cache.flushed(work.covers);",
-        "self.cache.flushed(self.cache.acknowledged);",
     ),
     mutant(
         "a lost cache that a survey is told of is kept secret",
