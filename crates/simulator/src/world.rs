@@ -307,6 +307,7 @@ impl World {
         scene.checks.no_path.forget();
         self.host = self.host.reborn(&self.plan);
         scene.checks.pace.process_ended();
+        scene.checks.up.clear();
         scene.checks.shown.process_ended();
         self.host_state = HostState::Dead;
         scene.timers.arm(Source::Boot, Some(until));

@@ -131,8 +131,8 @@ impl Path {
     /// False if it is not believed.
     fn take_report(&mut self, now: Instant, asked: Option<(Instant, Duration)>, state: AccessState) -> bool {
         match &mut self.refusal {
-            // It agrees: that was no lie.
-            refusal if !is_usable(state) => *refusal = None,
+            // It agrees: that was no lie. When it is over, only its own group can say.
+            Some(refusal) if !is_usable(state) => refusal.lies = 0,
             Some(refusal) => {
                 let is_believed = match asked {
                     Some((asked, longest)) => refusal.yields(now, asked, longest),

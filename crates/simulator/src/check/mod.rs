@@ -124,6 +124,8 @@ pub(crate) struct Checks {
     pub(crate) silent_damage: u64,
     /// When a number began to stand for another unit, if initiators were to be told.
     pub(crate) remapped: Option<Instant>,
+    /// Nexuses that are up, as the initiator sees it.
+    pub(crate) up: BTreeSet<u32>,
     /// The first blocks of commands that came to units that are no disk's, and that nobody could have stopped any more.
     misled: BTreeSet<u64>,
     /// What overlaps an older write is sent only when that has ended for its client.
@@ -165,6 +167,7 @@ impl Checks {
             silent_damage: 0,
             remapped: None,
             misled: BTreeSet::new(),
+            up: BTreeSet::new(),
             overlaps_are_avoided: false,
             ledger: Ledger::default(),
             register: RegisterCheck::default(),
@@ -204,6 +207,12 @@ impl Checks {
         self.found(at, Rule::Ghost, finding);
         let finding = self.durability.effect(at, &self.ledger, effect);
         self.found(at, Rule::Durability, finding);
+        if let Effect::Lost { .. } = effect
+            && self.up.is_empty()
+        {
+            // Nobody is there to be told: to a new session it looks like the greeting that each of them gets.
+            self.durability.forget(self.ledger.last_moment());
+        }
         if let Effect::Lost { unit, blocks } = effect {
             let moment = self.ledger.moment();
             let can_return = !self.fences.are_all_proved();

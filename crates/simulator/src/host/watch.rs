@@ -23,6 +23,7 @@ impl Host {
             }
             Trace::Settled { disk } => self.disk_settled(scene, disk),
             Trace::Up { nexus } => {
+                scene.checks.up.insert(nexus.0);
                 scene.note(Part::Nexus, [5, nexus.0.into(), 0], || format!("nexus {} is up", nexus.0));
             }
             Trace::Fenced { path, proof } => {
@@ -30,6 +31,7 @@ impl Host {
                     .note(Part::Disk, [7, path.0.into(), proof as u64], || format!("{path} fenced: {proof}"));
             }
             Trace::Lost { nexus, was_up } => {
+                scene.checks.up.remove(&nexus.0);
                 scene.note(Part::Nexus, [3, nexus.0.into(), 0], || format!("nexus {} is lost", nexus.0));
                 self.nexuses_lost += u64::from(was_up);
             }

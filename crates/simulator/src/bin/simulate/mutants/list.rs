@@ -311,12 +311,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Fate::Complete if self.may_be_another(path) && self.next_id == 0 => {",
     ),
     mutant(
-        "an answer counts that is older than the question's reason",
-        PATH,
-        "what.without(self.renewed)",
-        "what",
-    ),
-    mutant(
         "a unit that shrank keeps its size",
         PROBE,
         "            path.unit.capacity = Some(capacity);",
