@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_durable_write_must_not_be_lost() {
         let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
-        let id = ledger.begin_durable(0, 3, 1);
+        let id = ledger.begin_durable(0, 3, 1, Change::Stamp);
         ledger.end(id, true);
         assert!(check.effect(at(1), &ledger, &lose(id)).is_err());
     }
