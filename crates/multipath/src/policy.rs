@@ -131,8 +131,8 @@ struct Batch {
     requests: u32,
 }
 
-/// As many as four paths get of 32 requests that come at one time: fewer calls, and still all paths in use.
-const BATCH_MAX: u32 = 8;
+/// As many as a queue of usual depth holds: what one system call brings leaves by one. More are shared out.
+const BATCH_MAX: u32 = 32;
 
 impl Selection {
     pub(crate) const fn new(policy: Policy, distances: Distances) -> Self {

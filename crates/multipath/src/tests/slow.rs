@@ -93,8 +93,8 @@ fn latency_shares_equal_paths_equally() {
 #[test]
 fn latency_keeps_requests_together_that_come_at_one_time() {
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 4);
-    let taken: Vec<u32> = (0..32).map(|_| bench.path_of_next()).collect();
-    assert_eq!(taken, [[0; 8], [1; 8], [2; 8], [3; 8]].concat());
+    let taken: Vec<u32> = (0..96).map(|_| bench.path_of_next()).collect();
+    assert_eq!(taken, [[0; 32], [1; 32], [2; 32]].concat(), "and no more of them than a batch");
     bench.change(0, PathState::Down);
     let mut bench = self::bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
     assert_eq!(bench.path_of_next(), 0);
