@@ -244,12 +244,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        let was_lost = core::mem::take(&mut self.is_lost) && self.acknowledged == 0;",
     ),
     mutant(
-        "durable writes are not",
-        PLAN,
-        "    is_durable(&work.operation) && !forced && features.write_cache == WriteCache::Back",
-        "    is_durable(&work.operation) && !forced && features.blocks == 0",
-    ),
-    mutant(
         "durable writes go without FUA",
         PLAN,
         "MediumAccess { force_unit_access: forced, ..MediumAccess",
