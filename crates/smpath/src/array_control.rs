@@ -14,8 +14,6 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{AccessState, Alua};
 use crate::control;
 
-/// The longest question; ours are tens of bytes.
-const QUESTION_MAX: u64 = 4 << 10;
 /// The longest answer: a thousand units with two groups each take about 60 KiB.
 const ANSWER_MAX: u64 = 16 << 20;
 /// How long either side waits for the other's line.
@@ -101,29 +99,10 @@ impl Drop for ArrayControl {
 /// One after the other: nobody but an operator asks.
 fn listen(listener: &UnixListener, array: &ArrayRemote) {
     for stream in listener.incoming().flatten() {
-        if let Err(error) = answer(&stream, array) {
+        if let Err(error) = control::converse(&stream, |question| act(array, question), Answer::Error) {
             tracing::debug!("array control: {error:#}");
         }
     }
-}
-
-fn answer(stream: &UnixStream, array: &ArrayRemote) -> Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    BufReader::new(stream.take(QUESTION_MAX)).read_line(&mut line)?;
-    let answer = match serde_json::from_str(&line) {
-        Ok(question) => match act(array, question) {
-            Ok(answer) => answer,
-            Err(error) => Answer::Error(format!("{error:#}")),
-        },
-        Err(error) => Answer::Error(format!("not a question of ours: {error}")),
-    };
-    let mut text = serde_json::to_vec(&answer)?;
-    text.push(b'\n');
-    let mut stream = stream;
-    stream.write_all(&text)?;
-    Ok(())
 }
 
 fn act(array: &ArrayRemote, question: Question) -> Result<Answer> {

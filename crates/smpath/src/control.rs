@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use engine::status::{EventsStatus, ExplainStatus, Snapshot};
 use engine::{ShardHandle, Verb};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::units;
@@ -138,7 +139,7 @@ fn listen(listener: &UnixListener, shard: &Arc<ShardHandle>) {
         }
         let (client, shard) = (Arc::clone(&clients), Arc::clone(shard));
         let spawned = std::thread::Builder::new().name(String::from("control client")).spawn(move || {
-            if let Err(error) = answer(&stream, &shard) {
+            if let Err(error) = converse(&stream, |question| put(&shard, question), Answer::Error) {
                 tracing::debug!("control client: {error:#}");
             }
             drop(client);
@@ -149,14 +150,19 @@ fn listen(listener: &UnixListener, shard: &Arc<ShardHandle>) {
     }
 }
 
-fn answer(stream: &UnixStream, shard: &ShardHandle) -> Result<()> {
+/// One line in, one line out. What cannot be done, or is not understood, is an answer too.
+pub(crate) fn converse<Q: DeserializeOwned, A: Serialize>(
+    stream: &UnixStream,
+    act: impl FnOnce(Q) -> Result<A>,
+    fail: impl FnOnce(String) -> A,
+) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream.take(QUESTION_MAX)).read_line(&mut line)?;
     let answer = match serde_json::from_str(&line) {
-        Ok(question) => put(shard, question).unwrap_or_else(|error| Answer::Error(format!("{error:#}"))),
-        Err(error) => Answer::Error(format!("not a question of ours: {error}")),
+        Ok(question) => act(question).unwrap_or_else(|error| fail(format!("{error:#}"))),
+        Err(error) => fail(format!("not a question of ours: {error}")),
     };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');

@@ -177,10 +177,7 @@ impl Disk {
             return;
         }
         match (entry.read, entry.original) {
-            (Some(read), _) => {
-                entry.second = Whereabouts::Waiting;
-                self.send_second(now, path, mark, read);
-            }
+            (Some(read), _) => self.send_second(now, path, mark, read),
             // What no second copy can be made of is taken back, and sent elsewhere when it is.
             (None, Whereabouts::Sent(on, command)) if why == Lag::Stalled && on == path => {
                 self.actions.push_back(Action::Abort { path, command });
@@ -190,7 +187,8 @@ impl Disk {
     }
 
     fn send_second(&mut self, now: Instant, avoid: PathId, mark: Mark, read: Read) {
-        let Some(features) = &self.features else { return };
+        let (Some(features), Some(entry)) = (&self.features, self.pieces.get_mut(mark)) else { return };
+        entry.second = Whereabouts::Waiting;
         let length = read.operation.extent().map_or(0, |(_, length)| length as usize);
         let buffer = self.pieces.spares.take(length);
         let request = Request { tag: read.tag, operation: read.operation, buffer };

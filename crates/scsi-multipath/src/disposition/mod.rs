@@ -144,7 +144,6 @@ impl FollowUp {
     pub const FEATURE_MISSING: Self = Self(1 << 10);
     /// See whether the path answers, and has something to tell.
     pub const READY: Self = Self(1 << 11);
-
     /// Re-read the block limits and the ways to deallocate.
     pub const LIMITS: Self = Self(1 << 12);
 
