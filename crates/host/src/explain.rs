@@ -26,8 +26,8 @@ pub struct DiskExplanation {
 pub struct PathExplanation {
     pub path: PathId,
     pub state: PathState,
-    /// `next`, `in-turn`, `more-in-flight`, `later`, `farther`, `not-optimized`, `slow`, `backed-off`, `on-trial`, or the
-    /// cause of its state.
+    /// `next`, `in-turn`, `together`, `more-in-flight`, `later`, `farther`, `not-optimized`, `slow`, `backed-off`,
+    /// `on-trial`, or the cause of its state.
     pub code: &'static str,
     /// When its state last changed.
     pub since: Instant,
@@ -203,6 +203,7 @@ fn usable(view: &PathView, why: Why) -> Verdict {
         Why::Farther { .. } => ("farther", "taken when the nearer one is lost", None),
         Why::Deeper { .. } => ("more-in-flight", "taken when it has the fewest in flight", None),
         Why::Later { .. } => ("later", "taken when a read is expected to end first on it", None),
+        Why::Together => ("together", "taken when it is its turn: each some milliseconds", None),
         Why::NotItsTurn => ("in-turn", "taken in its turn, or when that one is lost", None),
     };
     let why = match (why, view.status.pace) {

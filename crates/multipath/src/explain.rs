@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use clock::{Duration, Instant};
+use core::cmp::Ordering;
 use core::fmt;
 
 use crate::paths::{Path, Rank};
@@ -47,6 +48,8 @@ pub enum Why {
         expected: Duration,
         least: Duration,
     },
+    /// `latency`: requests go together on the chosen one for a while, which is no better.
+    Together,
     /// It is as good as the chosen one, which comes first.
     NotItsTurn,
 }
@@ -88,7 +91,11 @@ impl<R> Head<R> {
             Policy::Latency => {
                 let expected = expectation(paths, position, wanted);
                 let least = expectation(paths, chosen, wanted);
-                if expected > least { Why::Later { expected, least } } else { Why::NotItsTurn }
+                match expected.cmp(&least) {
+                    Ordering::Greater => Why::Later { expected, least },
+                    Ordering::Equal => Why::NotItsTurn,
+                    Ordering::Less => Why::Together,
+                }
             }
             Policy::RoundRobin | Policy::QueueDepth => Why::NotItsTurn,
         }
@@ -121,6 +128,7 @@ impl fmt::Display for Why {
             Self::Later { expected, least } => {
                 write!(f, "would take about {expected:?}, not {least:?}")
             }
+            Self::Together => f.write_str("is no worse, but requests go together on another one for a while"),
             Self::NotItsTurn => f.write_str("is as good, and another one comes first"),
         }
     }

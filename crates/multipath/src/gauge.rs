@@ -5,12 +5,13 @@ use alloc::boxed::Box;
 use clock::{Duration, Instant};
 
 use crate::Class;
+use crate::kind::TIMED_CLASSES;
 
 /// Times of one path, for each class of requests that can be compared.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Gauge {
-    meters: [Meter; CLASSES],
+    meters: [Meter; TIMED_CLASSES],
     /// Only while reads are hedged.
     tails: Option<Box<[Tail; READ_CLASSES]>>,
 }
@@ -21,7 +22,7 @@ pub(crate) struct Gauge {
 struct Meter {
     /// Moving average of times, in nanoseconds.
     mean: u64,
-    /// Moving average of how many requests were on the path when one was started, in 1/16.
+    /// Moving average of how many requests were on the path when one was started, in units of [`ONE`].
     depth: u64,
     /// The share of the time that one request on the path accounts for, in nanoseconds.
     turn: u64,
@@ -38,7 +39,6 @@ struct Tail {
     total: u32,
 }
 
-const CLASSES: usize = 4;
 const READ_CLASSES: usize = 2;
 /// From 1 µs (2^10 ns) to 137 s (2^37 ns), four for each octave.
 const BUCKETS: usize = 108;
@@ -51,25 +51,17 @@ const TAIL_SAMPLES_MIN: u32 = 64;
 const WARM_UP: u32 = 8;
 const WARM_UP_SHIFT: u32 = 2;
 const SHIFT: u32 = 5;
+/// One request, as depths are averaged: much more than one when shifted, or averages would stand still.
+const ONE: u64 = 1_024;
 /// A time that was not measured again for so long is half forgotten: what it kept away may try again. A measure that
 /// is older is not compared with.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);
-
-const fn place(class: Class) -> Option<usize> {
-    match class {
-        Class::SmallRead => Some(0),
-        Class::LargeRead => Some(1),
-        Class::SmallWrite => Some(2),
-        Class::LargeWrite => Some(3),
-        Class::Other => None,
-    }
-}
 
 impl Gauge {
     /// A request that was started when `depth` others were on the path has come back.
     #[inline]
     pub(crate) fn record(&mut self, now: Instant, class: Class, took: Duration, depth: u32) {
-        let Some(place) = place(class) else { return };
+        let Some(place) = class.place() else { return };
         self.meters[place].record(now, took, depth);
         if class.is_read()
             && let Some(tails) = &mut self.tails
@@ -81,7 +73,7 @@ impl Gauge {
     /// Nanoseconds that a request has to count with for each one on the path, itself included; none if nothing is known.
     #[inline]
     pub(crate) fn turn(&self, now: Instant, class: Class) -> Option<u64> {
-        let meter = &self.meters[place(class).unwrap_or_default()];
+        let meter = &self.meters[class.place().unwrap_or_default()];
         if meter.samples == 0 {
             return None;
         }
@@ -95,25 +87,25 @@ impl Gauge {
 
     /// The average of what requests took.
     pub(crate) fn mean(&self, class: Class) -> Option<Duration> {
-        let meter = &self.meters[place(class)?];
+        let meter = &self.meters[class.place()?];
         (meter.samples > 0).then_some(Duration::from_nanos(meter.mean))
     }
 
     /// The average, if it is of now and of enough samples.
     pub(crate) fn fresh_mean(&self, now: Instant, class: Class, samples_min: u32) -> Option<Duration> {
-        let meter = &self.meters[place(class)?];
+        let meter = &self.meters[class.place()?];
         let is_fresh = now.since(meter.at) < FRESH && meter.samples >= samples_min;
         is_fresh.then_some(Duration::from_nanos(meter.mean))
     }
 
     /// Requests on the path, on average, when one was started; in 1/16.
     pub(crate) fn depth(&self, class: Class) -> u64 {
-        place(class).map_or(0, |place| self.meters[place].depth)
+        class.place().map_or(0, |place| self.meters[place].depth * 16 / ONE)
     }
 
     /// What was measured is of a time that is over.
     pub(crate) fn forget(&mut self) {
-        self.meters = [Meter::default(); CLASSES];
+        self.meters = [Meter::default(); TIMED_CLASSES];
         if let Some(tails) = &mut self.tails {
             **tails = [Tail::NONE; READ_CLASSES];
         }
@@ -130,7 +122,7 @@ impl Gauge {
 
     /// The time within which so many of a thousand reads end; none if too little is known.
     pub(crate) fn quantile(&self, class: Class, per_mille: u32) -> Option<Duration> {
-        let place = place(class).filter(|_| class.is_read())?;
+        let place = class.place().filter(|_| class.is_read())?;
         self.tails.as_ref()?[place].quantile(per_mille)
     }
 }
@@ -138,7 +130,7 @@ impl Gauge {
 impl Meter {
     #[inline]
     fn record(&mut self, now: Instant, took: Duration, depth: u32) {
-        let (took, depth) = (took.as_nanos(), u64::from(depth) * 16);
+        let (took, depth) = (took.as_nanos(), u64::from(depth) * ONE);
         if self.samples == 0 || now.since(self.at) >= FRESH {
             (self.mean, self.depth) = (took, depth);
         } else {
@@ -146,7 +138,7 @@ impl Meter {
             self.mean = self.mean - (self.mean >> shift) + (took >> shift);
             self.depth = self.depth - (self.depth >> shift) + (depth >> shift);
         }
-        self.turn = self.mean.saturating_mul(16) / (self.depth + 16);
+        self.turn = self.mean.saturating_mul(ONE) / (self.depth + ONE);
         self.samples = self.samples.saturating_add(1);
         self.at = now;
     }
@@ -213,6 +205,17 @@ mod tests {
         let turn = gauge.turn(at(100), Class::SmallRead).expect("there are samples") / 1_000;
         assert!((1_900..=2_100).contains(&turn), "a quarter, with four on the path: {turn} us");
         assert_eq!(gauge.turn(at(100), Class::LargeRead), None, "other classes are other times");
+    }
+
+    #[test]
+    fn the_depth_follows_what_it_is_by_now() {
+        let mut gauge = Gauge::default();
+        for depth in [0, 3] {
+            for step in 0..200 {
+                gauge.record(at(step), Class::SmallRead, Duration::from_millis(1), depth);
+            }
+        }
+        assert!((45..=48).contains(&gauge.depth(Class::SmallRead)), "in 1/16");
     }
 
     #[test]

@@ -234,6 +234,9 @@ impl<R> Head<R> {
     fn ended(&mut self, now: Instant, ticket: Ticket, request: R, verdict: Verdict) {
         let learned = self.paths.ended(now, &ticket, verdict, &self.back_off);
         if matches!(verdict, Verdict::Done | Verdict::Moot) {
+            if verdict == Verdict::Done && ticket.errand == Errand::Regular {
+                self.selection.learn(now, ticket.kind.class, ticket.started);
+            }
             self.finish(request, Outcome::Done);
             if learned == Learned::Nothing && self.life == Life::Live && !self.is_due(now) {
                 if self.is_remarkable(now, &ticket) {

@@ -20,6 +20,9 @@ pub enum Class {
     Other,
 }
 
+/// Classes that are timed.
+pub(crate) const TIMED_CLASSES: usize = 4;
+
 /// How its issuer finds a request that is in flight. The issuer chooses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub u32);
@@ -29,5 +32,16 @@ impl Class {
     #[must_use]
     pub const fn is_read(self) -> bool {
         matches!(self, Self::SmallRead | Self::LargeRead)
+    }
+
+    /// Where what is measured of the class stands; none if nothing is.
+    pub(crate) const fn place(self) -> Option<usize> {
+        match self {
+            Self::SmallRead => Some(0),
+            Self::LargeRead => Some(1),
+            Self::SmallWrite => Some(2),
+            Self::LargeWrite => Some(3),
+            Self::Other => None,
+        }
     }
 }

@@ -15,6 +15,7 @@ extern crate std;
 
 mod event;
 mod explain;
+mod gather;
 mod gauge;
 mod head;
 mod kind;

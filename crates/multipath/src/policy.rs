@@ -11,6 +11,7 @@ use core::str::FromStr;
 
 use clock::{Duration, Instant};
 
+use crate::gather::{Gatherings, Way};
 use crate::paths::{Path, Rank};
 use crate::{Class, Node};
 
@@ -117,26 +118,37 @@ pub(crate) struct Selection {
     policy: Policy,
     distances: Distances,
     current: Vec<Option<usize>>,
-    /// `latency`: what the last requests were put together on.
+    /// `latency`: whether requests go together, and what the last ones were put together on.
+    gatherings: Gatherings,
     batch: Option<Batch>,
 }
 
-/// Requests that came at one time and go one way: what is sent together costs one system call and one interrupt, not one
-/// for each path.
+/// Requests that go one way for a while: what is sent and answered together costs one system call and one interrupt, not
+/// one for each path.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(Hash))]
 struct Batch {
-    at: Instant,
     position: usize,
+    since: Instant,
+    /// When the last request was sent there, and how many were at that time.
+    at: Instant,
     requests: u32,
 }
 
-/// As many as a queue of usual depth holds: what one system call brings leaves by one. More are shared out.
+/// As many as a queue of usual depth holds: what one system call brings leaves by one. More at one time are shared out,
+/// and no path is left so much emptier than another.
 const BATCH_MAX: u32 = 32;
+/// Then the path is chosen anew: one on which nothing is in flight has the advantage, so that each stays measured.
+pub(crate) const STRETCH: Duration = Duration::from_millis(20);
+/// A request may be expected to wait so much longer for being sent together with others: more than it does behind 32 small
+/// ones at a fast target, less than behind them on a link that is full.
+const SLACK_NANOS: u64 = 1_000_000;
+/// So small a part more says nothing: such paths are taken in turn.
+const UNSURE: u64 = 8;
 
 impl Selection {
-    pub(crate) const fn new(policy: Policy, distances: Distances) -> Self {
-        Self { policy, distances, current: Vec::new(), batch: None }
+    pub(crate) fn new(policy: Policy, distances: Distances) -> Self {
+        Self { policy, distances, current: Vec::new(), gatherings: Gatherings::default(), batch: None }
     }
 
     pub(crate) const fn policy(&self) -> Policy {
@@ -162,6 +174,14 @@ impl Selection {
     pub(crate) fn forget_all(&mut self) {
         self.current.fill(None);
         self.batch = None;
+    }
+
+    /// A request has come back on whichever path.
+    #[inline]
+    pub(crate) fn learn(&mut self, now: Instant, class: Class, started: Instant) {
+        if self.policy == Policy::Latency {
+            self.gatherings.record(now, class, started);
+        }
     }
 
     /// The path at `position` left the table; those behind it moved up.
@@ -193,7 +213,9 @@ impl Selection {
 
     #[inline]
     fn latency(&mut self, paths: &[Path], wanted: Wanted, avoid: Option<usize>) -> Option<usize> {
-        if let Some(batch) = &mut self.batch
+        let way = self.gatherings.way(wanted.class);
+        if way == Way::Together
+            && let Some(batch) = &mut self.batch
             && batch.at == wanted.now
             && batch.requests < BATCH_MAX
             && Some(batch.position) != avoid
@@ -203,8 +225,32 @@ impl Selection {
             return Some(batch.position);
         }
         let unmeasured = unmeasured_turn(paths, wanted);
-        let position = best_of(paths, avoid, |path| expected(path, wanted, unmeasured))?;
-        self.batch = Some(Batch { at: wanted.now, position, requests: 1 });
+        let best = best_of(paths, avoid, |path| expected(path, wanted, unmeasured))?;
+        if way == Way::Apart {
+            return Some(best);
+        }
+        let least = expected(&paths[best], wanted, unmeasured);
+        let limit = least.saturating_add(SLACK_NANOS);
+        let goes_on = |batch: &Batch| {
+            let path = &paths[batch.position];
+            Some(batch.position) != avoid
+                && wanted.now.since(batch.since) < STRETCH
+                && path.rank() == Some(Rank::Optimized)
+                && path.in_flight < paths[best].in_flight.saturating_add(BATCH_MAX)
+                && expected(path, wanted, unmeasured) <= limit
+        };
+        let (position, since) = match self.batch.filter(goes_on) {
+            Some(batch) => (batch.position, batch.since),
+            None => {
+                let from = self.batch.map_or(0, |batch| batch.position + 1);
+                let is_as_good = |path: &Path| {
+                    path.rank() == paths[best].rank()
+                        && expected(path, wanted, unmeasured) <= least.saturating_add(least / UNSURE)
+                };
+                (in_turn(paths, from, avoid, is_as_good).unwrap_or(best), wanted.now)
+            }
+        };
+        self.batch = Some(Batch { position, since, at: wanted.now, requests: 1 });
         Some(position)
     }
 
@@ -304,6 +350,17 @@ fn unmeasured_turn(paths: &[Path], wanted: Wanted) -> u64 {
 /// When a request is expected to end on a path, as [`Policy::Latency`] reckons.
 pub(crate) fn expectation(paths: &[Path], position: usize, wanted: Wanted) -> Duration {
     Duration::from_nanos(expected(&paths[position], wanted, unmeasured_turn(paths, wanted)))
+}
+
+/// The first that will do, counted round from `from`.
+fn in_turn(
+    paths: &[Path],
+    from: usize,
+    avoid: Option<usize>,
+    will_do: impl Fn(&Path) -> bool,
+) -> Option<usize> {
+    let from = from.min(paths.len());
+    (from..paths.len()).chain(0..from).find(|position| Some(*position) != avoid && will_do(&paths[*position]))
 }
 
 /// The first of the best ranked with the least cost.

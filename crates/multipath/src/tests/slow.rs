@@ -1,6 +1,7 @@
 //! Paths that are slow, requests that are late, and canaries.
 
 use super::*;
+use crate::policy::STRETCH;
 use crate::{Class, Health, Hedging, Pace, PathStatus, SlowPaths, Trial, Why};
 
 const READ: Kind = Kind { class: Class::SmallRead, mark: Some(Mark(0)) };
@@ -72,22 +73,43 @@ fn latency_sends_most_to_the_path_that_is_faster() {
 }
 
 #[test]
-fn latency_shares_equal_paths_equally() {
+fn latency_shares_equal_paths_equally_over_time() {
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 4);
-    let one_by_one = |bench: &mut Bench| {
-        for request in 0..40 {
-            bench.pass(Duration::from_micros(1));
-            bench.submit(request);
+    let mut taken = [0; 4];
+    for request in 0..4_000 {
+        let did = bench.submit(request);
+        let path = did.iter().find_map(|did| if let Start(_, path) = did { Some(*path) } else { None });
+        taken[path.expect("there is a path for it") as usize] += 1;
+        bench.pass(Duration::from_micros(250));
+        if request >= 3 {
+            bench.done(request - 3);
         }
-        bench.depths()
-    };
-    assert_eq!(one_by_one(&mut bench), [10; 4]);
-    for request in 0..40 {
-        bench.pass(Duration::from_micros(10));
-        bench.done(request);
     }
-    let depths = one_by_one(&mut bench);
-    assert!(depths.iter().all(|depth| (8..=12).contains(depth)), "{depths:?}");
+    assert!(taken.iter().all(|share| (800..=1_200).contains(share)), "{taken:?}");
+}
+
+#[test]
+fn latency_leaves_no_path_far_emptier_than_another() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    for request in 0..48 {
+        bench.pass(Duration::from_micros(1));
+        bench.submit(request);
+    }
+    assert_eq!(bench.depths(), [32, 16]);
+}
+
+#[test]
+fn latency_goes_on_on_one_path_while_it_is_hardly_worse() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    for _ in 0..100 {
+        bench.run(&[FAST; 2]);
+    }
+    bench.pass(STRETCH);
+    let first = bench.path_of_next();
+    bench.pass(Duration::from_micros(10));
+    assert_eq!(bench.path_of_next(), first, "a request more to wait for is less than the slack");
+    bench.pass(Duration::from_micros(10));
+    assert_ne!(bench.path_of_next(), first, "two are more");
 }
 
 #[test]
@@ -119,7 +141,7 @@ fn latency_weighs_classes_apart() {
     for (class, times) in [(Class::SmallRead, [FAST, millis(4)]), (Class::LargeWrite, [millis(9), millis(2)])]
     {
         bench.kind.class = class;
-        for _ in 0..20 {
+        for _ in 0..40 {
             bench.run(&times);
         }
     }
