@@ -68,13 +68,16 @@ struct Arguments {
     /// Go on after a seed that fails, and succeed only if one did: for what is known to be unsafe.
     #[arg(long)]
     expect_violations: bool,
-    /// Build and run the product with one defect at a time, and print which seed and which check found each; up to
-    /// --seeds seeds for each. Needs a checkout and cargo.
+    /// Build and run the product with one defect at a time, and print which seed and which check found each, or which
+    /// test where no simulated world shows it; up to --seeds seeds for each. Needs a checkout and cargo.
     #[arg(long, conflicts_with_all = ["seed", "start", "minutes", "jobs"])]
     mutants: bool,
     /// Only the mutants with this in their names.
     #[arg(long, requires = "mutants")]
     mutant: Option<String>,
+    /// Only the mutants that are judged by tests.
+    #[arg(long, requires = "mutants")]
+    by_tests: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -206,6 +209,7 @@ fn main() -> Result<ExitCode> {
     if arguments.mutants {
         let gate = Gate {
             only: arguments.mutant.clone(),
+            by_tests: arguments.by_tests,
             seeds: arguments.seeds,
             profile: name(&arguments.profile),
         };

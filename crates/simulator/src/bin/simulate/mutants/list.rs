@@ -10,6 +10,16 @@ pub(super) struct Mutant {
     pub(super) from: &'static str,
     /// … and replaced by this.
     pub(super) to: &'static str,
+    pub(super) judge: Judge,
+}
+
+/// Who has to see a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judge {
+    /// The simulated world, in one of some seeds.
+    Seeds,
+    /// A test of a crate: for what no simulated world shows.
+    Test { package: &'static str, test: &'static str },
 }
 
 impl Mutant {
@@ -20,8 +30,13 @@ impl Mutant {
     }
 }
 
-const fn mutant(name: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { name, file, from, to }
+pub(super) const fn mutant(
+    name: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutant {
+    Mutant { name, file, from, to, judge: Judge::Seeds }
 }
 
 const CLAIMS: &str = "crates/scsi-multipath/src/disk/claims.rs";
