@@ -1,4 +1,4 @@
-//! The folder in which a process remembers which nexuses may have writes in flight.
+//! The folder in which a process remembers which nexuses may have writes in flight, and what operators keep out.
 //!
 //! One process at a time has it. What it holds is either the state before a change or the one after it, whenever the
 //! power fails: a new file is written beside the old one, made durable, and takes its name.
@@ -53,7 +53,7 @@ pub enum StateFolderError {
         "the state in {} cannot be used: {source}. So it is not known on which sessions an earlier smpath left \
          writes, and nothing is started. Once no old write can be left (that smpath has ended, and its sessions at \
          the targets are gone: they were dropped there, or the targets were restarted), move this file away and \
-         start again",
+         start again; what operators kept out is forgotten with it",
         path.display()
     )]
     Damaged { path: PathBuf, source: StateError },
@@ -212,7 +212,7 @@ mod tests {
             units: Vec::new(),
             abandoned: false,
         };
-        State { nexuses: vec![nexus] }
+        State { nexuses: vec![nexus], ..State::default() }
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub struct Snapshot {
     pub uptime: f64,
     pub disks: Vec<DiskStatus>,
     pub portals: Vec<PortalStatus>,
+    /// What operators keep out and nothing leads to now.
+    #[serde(default)]
+    pub kept_out: Vec<KeptOutStatus>,
     /// NBD clients of all exports together.
     pub clients: usize,
 }
@@ -227,6 +230,17 @@ pub struct LatencyStatus {
     pub p50_us: u64,
     pub p99_us: u64,
     pub max_us: u64,
+}
+
+/// A path that an operator keeps out, should it be found.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct KeptOutStatus {
+    /// The disk's identity.
+    pub disk: String,
+    pub portal: SocketAddr,
+    pub target: String,
+    /// `failed` or `drained`.
+    pub held: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

@@ -193,7 +193,7 @@ impl Host {
         self.paths.insert(path, member);
         let before = nexus.paths.insert(lun, path);
         let target = nexus.target;
-        let hold = self.hold_at(place, lun);
+        let hold = self.hold_at(place, disk);
         let loss = self.nexuses[place as usize].losses.remove(&lun);
         self.tell_disk(disk, Event::PathFound { path, node: None, target, unit, hold });
         if let Some(reply) = loss {
@@ -521,6 +521,7 @@ impl Host {
         }
         let subject = Subject::Path(disk, path);
         self.tell(Severity::Info, NoticeKind::PathUp, subject, What::PathJoined, text);
+        self.tell_if_held(disk, path);
     }
 
     fn path_refused(&mut self, disk: u32, path: PathId, reason: &Contradiction) {

@@ -52,6 +52,8 @@ pub enum Event {
     Waive { disk: Option<DiskIndex> },
     /// What the last [`Action::Persist`] gave is stored.
     Persisted,
+    /// It could not be stored yet; the driver goes on to try.
+    NotPersisted,
     /// Let the disks flush and go, then log out, then say [`Action::Ended`].
     Shutdown,
     /// The time that [`crate::Host::poll_timeout`] named has come.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use clock::Instant;
 use iscsi::initiator::{self, Session};
 use multipath::PathId;
-use scsi_multipath::{Context, Hold};
+use scsi_multipath::Context;
 
 use crate::access::AccessPace;
 use crate::activation::Activations;
@@ -18,7 +18,7 @@ use crate::log::Log;
 use crate::memory::Memory;
 use crate::nexus::Nexus;
 use crate::timers::Timers;
-use crate::verbs::{Drain, Drains, Place};
+use crate::verbs::{self, Drain, Drains, Holds};
 
 /// See the crate's documentation.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct Host {
     pub(crate) actions: VecDeque<Action>,
     pub(crate) log: Log,
     /// What operators keep out.
-    pub(crate) holds: BTreeMap<Place, Hold>,
+    pub(crate) holds: Holds,
     pub(crate) drains: Drains,
     pub(crate) failovers: Vec<Failover>,
     /// Commands of disks that came back, ever.
@@ -71,8 +71,10 @@ pub(crate) enum Life {
 impl Host {
     #[must_use]
     pub fn new(mut options: Options) -> Self {
+        let mut inherited = options.inherited.take();
+        let holds = inherited.as_mut().map(|state| std::mem::take(&mut state.holds)).unwrap_or_default();
         Self {
-            memory: Memory::new(options.inherited.take()),
+            memory: Memory::new(inherited),
             disks: Disks::new(options.disks),
             options,
             now: Instant::START,
@@ -90,7 +92,7 @@ impl Host {
             session_actions: Vec::new(),
             actions: VecDeque::new(),
             log: Log::default(),
-            holds: BTreeMap::new(),
+            holds: verbs::recalled(holds),
             drains: Drains::new(),
             failovers: Vec::new(),
             answered: 0,
@@ -116,6 +118,7 @@ impl Host {
             Event::Verb { ticket, verb } => self.verb(ticket, verb),
             Event::Waive { disk } => self.waive(disk.map(|disk| disk.0)),
             Event::Persisted => self.persisted(),
+            Event::NotPersisted => self.not_persisted(),
             Event::Shutdown => self.shut_down(),
             Event::Timeout => {
                 while let Some(source) = self.timers.pop(now) {

@@ -1,7 +1,9 @@
-//! What is remembered beyond the life of this process: through which nexuses something may have been written.
+//! What is remembered beyond the life of this process: through which nexuses something may have been written, and what
+//! operators keep out.
 //!
 //! A path is not offered to its disk before it is stored that there is one. So whoever comes after this process
-//! knows every nexus that it has to fence before it writes.
+//! knows every nexus that it has to fence before it writes. And an operator is not told that a path is kept out before
+//! that is stored.
 
 use multipath::HeadIndex;
 use multipath::PathId;
@@ -14,6 +16,7 @@ use crate::event::Action;
 use crate::host::{Host, Life};
 use crate::nexus::{Nexus, Purpose};
 use crate::state::{NexusRecord, State, UnitRecord};
+use crate::verbs::{Ticket, VerbError};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -31,6 +34,10 @@ pub(crate) struct Memory {
     is_last: bool,
     /// Paths that wait until it is stored that there is one.
     held: Vec<Held>,
+    /// How far what operators keep out is stored.
+    holds: Recorded,
+    /// Operators that are told when it is, and what.
+    answers: Vec<(Ticket, String)>,
 }
 
 #[derive(Debug)]
@@ -42,18 +49,17 @@ struct Held {
 }
 
 /// What is known of a logical unit that was, or may have been, written to through a nexus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Recorded {
     /// To be stored.
     New,
     /// Being stored.
     Storing,
+    #[default]
     Stored,
     /// Stored; something that was sent in this session or before may still take effect, and no disk knows of it.
     /// Session 0 is that of a process before this one.
-    Left {
-        session: u64,
-    },
+    Left { session: u64 },
     /// The same, and its disk knows.
     Claimed,
 }
@@ -69,6 +75,10 @@ impl Memory {
         self.is_stale && !self.is_storing
     }
 
+    pub(crate) const fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     pub(crate) const fn holds_paths(&self) -> bool {
         !self.held.is_empty()
     }
@@ -76,6 +86,22 @@ impl Memory {
     /// What is stored of a nexus has changed, if anything is.
     pub(crate) const fn touch(&mut self) {
         self.is_stale = self.is_on;
+    }
+
+    /// What operators keep out has changed.
+    pub(crate) fn touch_holds(&mut self) {
+        if self.is_on {
+            (self.is_stale, self.holds) = (true, Recorded::New);
+        }
+    }
+
+    pub(crate) fn has_unstored_holds(&self) -> bool {
+        self.holds != Recorded::Stored
+    }
+
+    /// There are no more of them than verbs that wait, which the driver bounds.
+    pub(crate) fn answer_later(&mut self, ticket: Ticket, done: String) {
+        self.answers.push((ticket, done));
     }
 
     /// The nexus is lost: what its survey found says nothing any more.
@@ -142,6 +168,9 @@ impl Host {
                 *recorded = Recorded::Storing;
             }
         }
+        if self.memory.has_unstored_holds() {
+            self.memory.holds = Recorded::Storing;
+        }
         Some(Action::Persist(self.remembered()))
     }
 
@@ -155,11 +184,24 @@ impl Host {
                 *recorded = Recorded::Stored;
             }
         }
+        if self.memory.holds == Recorded::Storing {
+            self.memory.holds = Recorded::Stored;
+            for (ticket, done) in std::mem::take(&mut self.memory.answers) {
+                self.answer(ticket, Ok(done));
+            }
+        }
         for held in std::mem::take(&mut self.memory.held) {
             let nexus = &self.nexuses[held.nexus as usize];
             if nexus.is_logged_in() && nexus.logins == held.session {
                 self.path_found(held.nexus, held.lun, held.unit);
             }
+        }
+    }
+
+    /// The driver could not store it yet: operators need not wait for that, and are told.
+    pub(crate) fn not_persisted(&mut self) {
+        for (ticket, done) in std::mem::take(&mut self.memory.answers) {
+            self.answer(ticket, Err(VerbError::NotRemembered { done }));
         }
     }
 
@@ -172,10 +214,13 @@ impl Host {
         !self.memory.is_stale && !self.memory.is_storing
     }
 
-    /// Everything that a process after this one has to fence.
+    /// Everything that a process after this one has to fence, and to keep out.
     fn remembered(&self) -> State {
         let records = self.nexuses.iter().filter_map(|nexus| self.record_of(nexus));
-        State { nexuses: records.chain(self.memory.strays.iter().cloned()).collect() }
+        State {
+            nexuses: records.chain(self.memory.strays.iter().cloned()).collect(),
+            holds: self.hold_records(),
+        }
     }
 
     fn record_of(&self, nexus: &Nexus) -> Option<NexusRecord> {

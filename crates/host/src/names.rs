@@ -119,7 +119,7 @@ impl Host {
         if found.is_empty() { Err(self.no_such_portal(name)) } else { Ok(found) }
     }
 
-    fn known_paths(&self) -> impl Iterator<Item = PathId> {
+    pub(crate) fn known_paths(&self) -> impl Iterator<Item = PathId> {
         let known = self.paths.iter().filter(|(_, path)| path.standing != Standing::Removed);
         known.map(|(path, _)| *path)
     }

@@ -54,7 +54,19 @@ pub(crate) fn paths(snapshot: &Snapshot) -> String {
         text.push_str("\nportals without a session:\n");
         text.extend(idle);
     }
+    if !snapshot.kept_out.is_empty() {
+        text.push_str("\nkept out by operator, and not there now:\n");
+        text.push_str(&kept_out(snapshot));
+    }
     text
+}
+
+fn kept_out(snapshot: &Snapshot) -> String {
+    let mut table = table(&["DISK", "PORTAL", "TARGET", "STATE"]);
+    for path in &snapshot.kept_out {
+        table.add_row([path.disk.clone(), path.portal.to_string(), path.target.clone(), path.held.clone()]);
+    }
+    lines(&table)
 }
 
 /// All that is known of one disk.
@@ -267,7 +279,7 @@ fn micros(micros: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engine::status::{FailoverStatus, FenceStatus};
+    use engine::status::{FailoverStatus, FenceStatus, KeptOutStatus};
 
     use super::*;
 
@@ -341,6 +353,20 @@ mod tests {
         let row = shown.lines().last().unwrap();
         let columns: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(columns[3..7], ["0", "2*", "standby?", "down"]);
+    }
+
+    #[test]
+    fn what_is_kept_out_and_not_there_is_listed_with_the_paths() {
+        let kept_out = KeptOutStatus {
+            disk: String::from("naa.6001405"),
+            portal: "192.0.2.1:3260".parse().unwrap(),
+            target: String::from("iqn.2026-01.example:array"),
+            held: String::from("drained"),
+        };
+        let shown = paths(&Snapshot { kept_out: vec![kept_out], ..Snapshot::default() });
+        let row: Vec<&str> = shown.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(row, ["naa.6001405", "192.0.2.1:3260", "iqn.2026-01.example:array", "drained"]);
+        assert!(!paths(&Snapshot::default()).contains("kept out"));
     }
 
     #[test]

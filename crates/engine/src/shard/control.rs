@@ -352,6 +352,7 @@ impl Shard {
             uptime: self.started.elapsed().as_secs_f64(),
             disks: self.disk_statuses(),
             portals: self.portal_statuses(),
+            kept_out: self.kept_out_statuses(),
             clients: self.clients.iter().flatten().count(),
         }
     }

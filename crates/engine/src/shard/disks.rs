@@ -1,6 +1,7 @@
 //! What the host of a shard says of its disks, for exports and for people.
 
 use host::failover::FailoverReport;
+use host::state::HoldRecord;
 use host::verbs::ShowNoPath;
 use host::{DiskView, NexusIndex};
 use scsi::Lun;
@@ -8,7 +9,8 @@ use scsi_multipath::{Disk, FenceView, Hold, PathView};
 
 use super::Shard;
 use crate::status::{
-    DiskStatus, FailoverStatus, FenceStatus, LatencyStatus, PathStatus, PortalStatus, UnusedStatus,
+    DiskStatus, FailoverStatus, FenceStatus, KeptOutStatus, LatencyStatus, PathStatus, PortalStatus,
+    UnusedStatus,
 };
 
 impl Shard {
@@ -127,6 +129,16 @@ impl Shard {
             logins: nexus.logins,
         };
         self.host.nexuses().map(status).collect()
+    }
+
+    pub(super) fn kept_out_statuses(&self) -> Vec<KeptOutStatus> {
+        let status = |record: HoldRecord| KeptOutStatus {
+            disk: record.identity,
+            portal: record.portal,
+            target: record.target,
+            held: hold_name(record.hold).to_owned(),
+        };
+        self.host.holds_without_path().into_iter().map(status).collect()
     }
 }
 

@@ -85,13 +85,14 @@ impl Shard {
         while let Some(outcome) = self.memory.as_ref().and_then(|memory| memory.outcomes.try_recv().ok()) {
             let failure = outcome.err().map(|error| error.to_string());
             let is_news = self.memory.as_ref().is_some_and(|memory| memory.failure != failure);
+            let event = if failure.is_none() { Event::Persisted } else { Event::NotPersisted };
+            self.host.handle(self.now, event);
             match &failure {
-                None => self.host.handle(self.now, Event::Persisted),
                 Some(error) if is_news => {
                     let text = format!("{error}; paths that are found wait until that succeeds");
                     self.notice(Severity::Error, NoticeKind::Other, text);
                 }
-                Some(_) => {}
+                Some(_) | None => {}
             }
             if let Some(memory) = &mut self.memory {
                 memory.failure = failure;

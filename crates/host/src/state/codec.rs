@@ -1,7 +1,7 @@
 //! How a state is written: as text, with a first line that says what follows and seals it.
 //!
 //! ```text
-//! smpath-state 1 length 209 crc32c 9d03817e
+//! smpath-state 2 length 328 crc32c 9d03817e
 //! nexus 80a1b2c3d4e5
 //!   initiator iqn.2026-11.org.smpath:host
 //!   target iqn.2001-04.com.example:disk
@@ -9,31 +9,43 @@
 //!   group 1
 //!   login answered
 //!   unit 0001000000000000 naa.6001405abcdef0123456789abcdef012
+//! kept-out 192.0.2.1:3260
+//!   target iqn.2001-04.com.example:disk
+//!   failed naa.6001405abcdef0123456789abcdef012
 //! ```
 //!
 //! Text, because it is read when something went badly: whoever has to decide that nothing is left of a dead process
 //! wants to see which sessions it had, with nothing but `cat`. The seal keeps an edited line from being believed.
 //! There is one way to write a state, and nothing else is read.
+//!
+//! Format 1 had no word for what operators keep out. A state without it is written in that format still, so that the
+//! version before can read it.
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
-use super::{NexusRecord, State, UnitRecord};
+use scsi_multipath::Hold;
 
-/// The format that is written, and the only one that is read.
-pub const FORMAT: u32 = 1;
+use super::{HoldRecord, NexusRecord, State, UnitRecord};
+
+/// The newest format that is written; those before it are read as well.
+pub const FORMAT: u32 = 2;
+/// The format of a state without holds.
+const FORMAT_WITHOUT_HOLDS: u32 = 1;
 /// Nexuses of one state: a thousand targets of one logical unit each over eight paths, twice.
 pub const NEXUSES_MAX: usize = 16 << 10;
 /// Logical units of all nexuses together: as many as nexuses, four times over.
 pub const UNITS_MAX: usize = 64 << 10;
+/// Paths that operators keep out: as many as there can be, since each is of a logical unit behind a nexus.
+pub const HOLDS_MAX: usize = UNITS_MAX;
 /// Bytes of an iSCSI name (RFC 7143, 4.2.7.1).
 pub const NAME_LENGTH_MAX: usize = 223;
 /// Bytes of an identity as it is printed: a designator has at most 255 bytes (SPC, designation descriptor), and each
 /// may print as two digits.
 pub const IDENTITY_LENGTH_MAX: usize = 512;
-/// Bytes of a whole file: twice what the most nexuses and units with names of a common length take. What is longer is
-/// not a state, and is not taken into memory.
-pub const FILE_LENGTH_MAX: usize = 16 << 20;
+/// Bytes of a whole file: twice what the most nexuses, units and holds with names of a common length take. What is
+/// longer is not a state, and is not taken into memory.
+pub const FILE_LENGTH_MAX: usize = 24 << 20;
 
 /// The first word of every state, whatever its format.
 const MAGIC: &str = "smpath-state";
@@ -46,8 +58,7 @@ pub enum StateError {
     #[error("it does not begin with `{MAGIC}`: another program wrote it, or its beginning was overwritten")]
     NotState,
     #[error(
-        "it has format {found}, and this smpath reads format {FORMAT}: another version wrote it; start that one \
-         once and stop it in order"
+        "it has format {found}, and this smpath reads no format after {FORMAT}: a newer version wrote it; use that one"
     )]
     Format { found: u32 },
     #[error(
@@ -86,7 +97,12 @@ impl State {
             // A `String` takes whatever there is memory for.
             let _ = write_nexus(&mut body, nexus);
         }
-        let claim = claim(FORMAT, body.len());
+        for holds in self.holds.chunk_by(|one, next| (one.portal, &one.target) == (next.portal, &next.target))
+        {
+            let _ = write_holds(&mut body, holds);
+        }
+        let format = if self.holds.is_empty() { FORMAT_WITHOUT_HOLDS } else { FORMAT };
+        let claim = claim(format, body.len());
         format!("{claim} crc32c {:08x}\n{body}", checksum(&claim, body.as_bytes())).into_bytes()
     }
 
@@ -128,6 +144,11 @@ impl State {
                 no_longer("an identity", &unit.identity, IDENTITY_LENGTH_MAX)?;
             }
         }
+        at_most("paths that are kept out", self.holds.len(), HOLDS_MAX)?;
+        for hold in &self.holds {
+            no_longer("an iSCSI name", &hold.target, NAME_LENGTH_MAX)?;
+            no_longer("an identity", &hold.identity, IDENTITY_LENGTH_MAX)?;
+        }
         Ok(())
     }
 }
@@ -153,6 +174,21 @@ fn write_nexus(body: &mut String, nexus: &NexusRecord) -> fmt::Result {
     writeln!(body, "  login {}", if nexus.abandoned { "abandoned" } else { "answered" })?;
     for unit in &nexus.units {
         writeln!(body, "  unit {:016x} {}", unit.lun, Escaped(&unit.identity))?;
+    }
+    Ok(())
+}
+
+/// Those of one target through one portal.
+fn write_holds(body: &mut String, holds: &[HoldRecord]) -> fmt::Result {
+    let Some(first) = holds.first() else { return Ok(()) };
+    writeln!(body, "kept-out {}", first.portal)?;
+    writeln!(body, "  target {}", Escaped(&first.target))?;
+    for hold in holds {
+        let word = match hold.hold {
+            Hold::Failed => "failed",
+            Hold::Drained => "drained",
+        };
+        writeln!(body, "  {word} {}", Escaped(&hold.identity))?;
     }
     Ok(())
 }
@@ -189,7 +225,7 @@ fn unseal(bytes: &[u8]) -> Result<&[u8], StateError> {
     let seal = std::str::from_utf8(&first[..end]).map_err(|_| malformed.clone())?;
     let mut words = seal.split(' ').skip(1);
     let format = words.next().and_then(|word| word.parse().ok()).ok_or_else(|| malformed.clone())?;
-    if format != FORMAT {
+    if !(FORMAT_WITHOUT_HOLDS..=FORMAT).contains(&format) {
         return Err(StateError::Format { found: format });
     }
     let ["length", length, "crc32c", expected] = words.collect::<Vec<_>>()[..] else {
@@ -210,6 +246,9 @@ fn unseal(bytes: &[u8]) -> Result<&[u8], StateError> {
     if found == expected { Ok(body) } else { Err(StateError::Checksum { expected, found }) }
 }
 
+/// What begins the paths of one portal that are kept out.
+const KEPT_OUT: &str = "kept-out ";
+
 /// The lines behind the first one, one after the other.
 struct Lines<'a> {
     lines: std::iter::Peekable<std::str::Lines<'a>>,
@@ -229,10 +268,14 @@ impl<'a> Lines<'a> {
 
     fn state(&mut self) -> Result<State, StateError> {
         let mut nexuses = Vec::new();
-        while self.lines.peek().is_some() {
+        while self.lines.peek().is_some_and(|line| !line.starts_with(KEPT_OUT)) {
             nexuses.push(self.nexus()?);
         }
-        Ok(State { nexuses })
+        let mut holds = Vec::new();
+        while self.lines.peek().is_some() {
+            self.holds(&mut holds)?;
+        }
+        Ok(State { nexuses, holds })
     }
 
     fn nexus(&mut self) -> Result<NexusRecord, StateError> {
@@ -264,6 +307,17 @@ impl<'a> Lines<'a> {
         Ok(units)
     }
 
+    /// Those of one target through one portal.
+    fn holds(&mut self, holds: &mut Vec<HoldRecord>) -> Result<(), StateError> {
+        let portal = self.value(KEPT_OUT, "a portal where paths are kept out", |text| text.parse().ok())?;
+        let target: String = self.value("  target ", "the name of a target", unescape)?;
+        while self.lines.peek().is_some_and(|line| line.starts_with("  ")) {
+            let (hold, identity) = self.value("  ", "a path that is kept out", hold)?;
+            holds.push(HoldRecord { portal, target: target.clone(), identity, hold });
+        }
+        Ok(())
+    }
+
     /// What the next line says behind `key`.
     fn value<T>(
         &mut self,
@@ -289,6 +343,16 @@ fn isid(text: &str) -> Option<[u8; 6]> {
 fn unit(text: &str) -> Option<UnitRecord> {
     let (lun, identity) = text.split_once(' ')?;
     Some(UnitRecord { lun: u64::from_str_radix(lun, 16).ok()?, identity: unescape(identity)? })
+}
+
+fn hold(text: &str) -> Option<(Hold, String)> {
+    let (word, identity) = text.split_once(' ')?;
+    let hold = match word {
+        "failed" => Hold::Failed,
+        "drained" => Hold::Drained,
+        _ => return None,
+    };
+    Some((hold, unescape(identity)?))
 }
 
 /// A name that stays on its line: control characters, and the sign that marks them, as `%` and two digits each.

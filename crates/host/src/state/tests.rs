@@ -27,12 +27,31 @@ fn state() -> State {
         units: Vec::new(),
         ..nexus(2)
     };
-    State { nexuses: vec![nexus(1), second] }
+    State { nexuses: vec![nexus(1), second], holds: Vec::new() }
+}
+
+fn hold(port: u8, unit: u8, hold: Hold) -> HoldRecord {
+    HoldRecord {
+        portal: SocketAddr::from(([192, 0, 2, port], 3260)),
+        target: String::from("iqn.2001-04.com.example:disk"),
+        identity: format!("naa.6001405{unit}"),
+        hold,
+    }
+}
+
+/// The same with paths that are kept out.
+fn holding() -> State {
+    let holds = vec![hold(1, 1, Hold::Failed), hold(1, 2, Hold::Drained), hold(2, 1, Hold::Drained)];
+    State { holds, ..state() }
 }
 
 /// A body under a seal that is right.
 fn sealed(body: &str) -> Vec<u8> {
-    let claim = format!("smpath-state 1 length {}", body.len());
+    sealed_as(1, body)
+}
+
+fn sealed_as(format: u32, body: &str) -> Vec<u8> {
+    let claim = format!("smpath-state {format} length {}", body.len());
     let crc = crc32c::crc32c_append(crc32c::crc32c(claim.as_bytes()), body.as_bytes());
     format!("{claim} crc32c {crc:08x}\n{body}").into_bytes()
 }
@@ -65,6 +84,37 @@ nexus 80a1b2c3d402
 "
     );
     assert_eq!(State::decode(text.as_bytes()), Ok(state()));
+}
+
+#[test]
+fn what_operators_keep_out_follows_the_nexuses_by_portal_and_target() {
+    let text = String::from_utf8(holding().encode()).unwrap();
+    let (seal, _) = text.split_once('\n').unwrap();
+    assert!(seal.starts_with("smpath-state 2 length "), "{seal}");
+    let (_, holds) = text.split_once("login abandoned\n").unwrap();
+    assert_eq!(
+        holds,
+        "kept-out 192.0.2.1:3260
+  target iqn.2001-04.com.example:disk
+  failed naa.60014051
+  drained naa.60014052
+kept-out 192.0.2.2:3260
+  target iqn.2001-04.com.example:disk
+  drained naa.60014051
+"
+    );
+    assert_eq!(State::decode(text.as_bytes()), Ok(holding()));
+}
+
+#[test]
+fn a_state_without_holds_has_the_format_of_the_version_before() {
+    let text = String::from_utf8(state().encode()).unwrap();
+    assert!(text.starts_with("smpath-state 1 "), "{text}");
+    // There is one way to write it, and another format is not that.
+    let newer = sealed_as(2, &body(&state()));
+    assert!(matches!(State::decode(&newer), Err(StateError::Malformed { line: 1, .. })));
+    let older = sealed_as(1, &body(&holding()));
+    assert!(matches!(State::decode(&older), Err(StateError::Malformed { line: 1, .. })));
 }
 
 #[test]
@@ -101,8 +151,8 @@ fn a_line_that_was_edited_by_hand_is_not_believed() {
 
 #[test]
 fn another_format_is_told_from_damage() {
-    let newer = "smpath-state 2 nothing that we know\n";
-    assert_eq!(State::decode(newer.as_bytes()), Err(StateError::Format { found: 2 }));
+    let newer = "smpath-state 3 nothing that we know\n";
+    assert_eq!(State::decode(newer.as_bytes()), Err(StateError::Format { found: 3 }));
     assert_eq!(State::decode(b"{\"nexuses\":[]}"), Err(StateError::NotState));
     let mut longer = state().encode();
     longer.extend_from_slice(b"\n\n");
@@ -133,6 +183,35 @@ fn a_faulty_writer_is_named_with_the_line() {
 }
 
 #[test]
+fn a_faulty_writer_of_holds_is_named_with_the_line() {
+    let whole = body(&holding());
+    let without = |line: &str| whole.replacen(&format!("{line}\n"), "", 1);
+    let target = "  target iqn.2001-04.com.example:disk\n";
+    for (text, line) in [
+        (whole.replacen("failed naa", "lost naa", 1), 17),
+        (whole.replacen("kept-out 192.0.2.1:3260", "kept-out here", 1), 15),
+        (
+            without("  failed naa.60014051").replacen(
+                &format!("3260\n{target}  drained"),
+                "3260\n  drained",
+                1,
+            ),
+            16,
+        ),
+        // Readable, and not how it is written: a portal twice, and one without paths.
+        (whole.replacen("kept-out 192.0.2.2", "kept-out 192.0.2.1", 1), 1),
+        (format!("{whole}kept-out 192.0.2.3:3260\n{target}"), 1),
+        // A nexus may not come behind them.
+        (format!("{whole}{}", body(&state())), 22),
+    ] {
+        match State::decode(&sealed_as(2, &text)) {
+            Err(StateError::Malformed { line: found, .. }) => assert_eq!(found, line, "{text}"),
+            other => panic!("{other:?}:\n{text}"),
+        }
+    }
+}
+
+#[test]
 fn every_limit_is_kept_by_writer_and_reader_alike() {
     let long = |length| "x".repeat(length);
     let units = |count| vec![UnitRecord { lun: 0, identity: String::new() }; count];
@@ -148,12 +227,17 @@ fn every_limit_is_kept_by_writer_and_reader_alike() {
             vec![nexus(1), NexusRecord { units: units(UNITS_MAX), ..nexus(2) }],
         ),
     ] {
-        let (allowed, refused) = (State { nexuses: allowed }, State { nexuses: refused });
+        let of = |nexuses| State { nexuses, holds: Vec::new() };
+        let (allowed, refused) = (of(allowed), of(refused));
         assert_eq!(allowed.check(), Ok(()));
         assert_eq!(State::decode(&allowed.encode()), Ok(allowed));
         let error = refused.check().unwrap_err();
         assert_eq!(State::decode(&refused.encode()), Err(error));
     }
+    let holds = |count| State { nexuses: Vec::new(), holds: vec![hold(1, 1, Hold::Failed); count] };
+    assert_eq!(State::decode(&holds(HOLDS_MAX).encode()), Ok(holds(HOLDS_MAX)));
+    let refused = holds(HOLDS_MAX + 1);
+    assert_eq!(State::decode(&refused.encode()), Err(refused.check().unwrap_err()));
     let file = vec![b's'; FILE_LENGTH_MAX + 1];
     assert_eq!(State::decode(&file), Err(StateError::TooLong { found: FILE_LENGTH_MAX + 1 }));
 }
@@ -162,8 +246,8 @@ fn every_limit_is_kept_by_writer_and_reader_alike() {
 #[test]
 fn no_bytes_make_it_panic_and_what_is_read_is_what_was_written() {
     let mut chance = Chance(0x5eed);
-    let whole = state().encode();
-    let whole_body = body(&state());
+    let whole = holding().encode();
+    let (whole_body, body_with_holds) = (body(&state()), body(&holding()));
     let mut read = 0;
     for round in 0..1_000_000_u32 {
         let bytes = match round % 4 {
@@ -174,6 +258,10 @@ fn no_bytes_make_it_panic_and_what_is_read_is_what_was_written() {
                 bytes
             }
             1 => chance.damage(whole.clone()),
+            2 => {
+                let damaged = chance.damage(body_with_holds.clone().into_bytes());
+                sealed_as(2, &String::from_utf8_lossy(&damaged))
+            }
             _ => {
                 let damaged = chance.damage(whole_body.clone().into_bytes());
                 sealed(&String::from_utf8_lossy(&damaged))
@@ -248,10 +336,25 @@ fn any_nexus() -> impl Strategy<Value = NexusRecord> {
     )
 }
 
+fn any_hold() -> impl Strategy<Value = HoldRecord> {
+    // Few portals, so that some have more than one.
+    let portal = (0..3_u8).prop_map(|host| SocketAddr::from(([192, 0, 2, host], 3260)));
+    let hold = any::<bool>().prop_map(|failed| if failed { Hold::Failed } else { Hold::Drained });
+    (portal, any::<String>(), any::<String>(), hold).prop_map(|(portal, target, identity, hold)| HoldRecord {
+        portal,
+        target,
+        identity,
+        hold,
+    })
+}
+
 proptest! {
     #[test]
-    fn whatever_is_remembered_comes_back(nexuses in proptest::collection::vec(any_nexus(), 0..5)) {
-        let state = State { nexuses };
+    fn whatever_is_remembered_comes_back(
+        nexuses in proptest::collection::vec(any_nexus(), 0..5),
+        holds in proptest::collection::vec(any_hold(), 0..5),
+    ) {
+        let state = State { nexuses, holds };
         prop_assert_eq!(state.check(), Ok(()));
         prop_assert_eq!(State::decode(&state.encode()), Ok(state));
     }

@@ -6,6 +6,7 @@ mod changes;
 mod explain;
 mod failovers;
 mod fences;
+mod holds;
 mod losses;
 mod memory;
 mod operators;

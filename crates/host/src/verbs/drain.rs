@@ -1,12 +1,13 @@
 //! Taking paths out so that they may be unplugged: first it is seen that the others work, then the paths take nothing
 //! new, and when nothing is in flight on them the operator is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Duration, Instant};
 use multipath::PathId;
 use scsi_multipath::{Event, Failure, Hold};
 
+use super::hold::Place;
 use super::{Outcome, Seat, Ticket, VerbError};
 use crate::disks::Path;
 use crate::event::{NoticeKind, Severity};
@@ -27,6 +28,8 @@ pub(crate) struct Drain {
     name: String,
     /// What leads where: a path may come and go meanwhile.
     seats: Vec<Seat>,
+    /// The same, as it is kept out.
+    places: BTreeSet<Place>,
     since: Instant,
     timeout: Duration,
     stage: Stage,
@@ -52,7 +55,7 @@ impl Drain {
 impl Host {
     pub(super) fn drain(&mut self, ticket: Ticket, name: &str, force: bool, timeout: Duration) {
         let paths = match self.paths_named(name) {
-            Ok(paths) => paths,
+            Ok(paths) => self.with_twins(&paths),
             Err(error) => return self.answer(ticket, Err(error.into())),
         };
         if paths.is_empty() {
@@ -64,8 +67,15 @@ impl Host {
         }
         let is_out = paths.iter().all(|path| self.hold_of(*path).is_some());
         let seats = self.seats_of(&paths);
-        let mut drain =
-            Drain { ticket, name: name.to_owned(), seats, since: self.now, timeout, stage: Stage::Waiting };
+        let mut drain = Drain {
+            ticket,
+            name: name.to_owned(),
+            seats,
+            places: self.places_of(&paths),
+            since: self.now,
+            timeout,
+            stage: Stage::Waiting,
+        };
         if force || is_out {
             return self.stop_and_wait(drain);
         }
@@ -145,9 +155,7 @@ impl Host {
     }
 
     fn stop_and_wait(&mut self, mut drain: Drain) {
-        let free: Vec<Seat> =
-            drain.seats.iter().filter(|(nexus, lun)| self.hold_at(*nexus, *lun).is_none()).copied().collect();
-        if let Err(error) = self.hold_all(&free, Hold::Drained) {
+        if let Err(error) = self.hold_all(self.free_of(&drain.places), Hold::Drained) {
             return self.drain_refused(&drain, error);
         }
         drain.stage = Stage::Waiting;
@@ -185,7 +193,7 @@ impl Host {
                 self.tell(Severity::Info, NoticeKind::Other, subject, what, text);
             }
             let text = format!("{}: drained {}, may be unplugged", drain.name, shown(after));
-            self.answer(drain.ticket, Ok(text));
+            self.answer_once_stored(drain.ticket, Ok(text));
         }
     }
 

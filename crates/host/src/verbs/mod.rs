@@ -1,25 +1,24 @@
 //! What an operator may ask of a host. Every verb can be said twice: what holds already is no error.
 
 mod drain;
+mod hold;
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use clock::Duration;
 use multipath::{NoPath, PathId, PathState, Policy};
 use scsi::Lun;
-use scsi_multipath::{Disk, Event, Hold};
+use scsi_multipath::{Disk, Event};
 
 use crate::event::{Action, NoticeKind, Severity};
 use crate::host::{Host, Life};
 use crate::log::{Subject, What};
-use crate::names::{NameError, Portal};
+use crate::names::NameError;
 use crate::nexus::{Phase, Purpose, Stage};
+use crate::state::HOLDS_MAX;
 
 pub(crate) use drain::{Drain, Drains};
-
-/// Paths that operators may keep out at the same time: as many as all portals have paths of sixteen units.
-pub(crate) const HOLDS_MAX: usize = 131_072;
+pub(crate) use hold::{Holds, recalled};
 
 /// One thing to do. Names are those of [`Host::disk_named`] and [`Host::paths_named`]; `all` stands for every disk,
 /// and for those that are found later.
@@ -89,15 +88,16 @@ pub enum VerbError {
     Reinstated,
     #[error("more than {HOLDS_MAX} paths are kept out already: reinstate some")]
     TooMany,
+    #[error(
+        "{done}; but that is not remembered over a restart, since the state cannot be stored: see `smpath events`"
+    )]
+    NotRemembered { done: String },
     #[error("this smpath is ending")]
     Ending,
 }
 
 /// Where a path is, whichever it is: a nexus and a number behind it.
 pub(crate) type Seat = (u32, Lun);
-
-/// The same by what outlives the nexus.
-pub(crate) type Place = (SocketAddr, String, Lun);
 
 impl Host {
     pub(crate) fn verb(&mut self, ticket: Ticket, verb: Verb) {
@@ -108,8 +108,14 @@ impl Host {
             Verb::Policy { disk, policy } => self.policy(&disk, policy),
             Verb::NoPath { disk, no_path } => self.no_path(&disk, no_path),
             Verb::RemovalDelay { disk, delay } => self.removal_delay(&disk, delay),
-            Verb::Fail { path, force } => self.fail(&path, force),
-            Verb::Reinstate { path } => self.reinstate(&path),
+            Verb::Fail { path, force } => {
+                let outcome = self.fail(&path, force);
+                return self.answer_once_stored(ticket, outcome);
+            }
+            Verb::Reinstate { path } => {
+                let outcome = self.reinstate(&path);
+                return self.answer_once_stored(ticket, outcome);
+            }
             Verb::Drain { path, force, timeout } => return self.drain(ticket, &path, force, timeout),
             Verb::Rescan { portal } => self.rescan(portal.as_deref()),
             Verb::Waive { disk } => self.waive_named(&disk),
@@ -117,7 +123,7 @@ impl Host {
         self.answer(ticket, outcome);
     }
 
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
+    pub(crate) fn answer(&mut self, ticket: Ticket, outcome: Outcome) {
         self.actions.push_back(Action::Answer { ticket, outcome });
     }
 
@@ -208,21 +214,6 @@ impl Host {
         self.tell(Severity::Info, NoticeKind::Other, Subject::Disk(disk), what, text);
     }
 
-    fn fail(&mut self, name: &str, force: bool) -> Outcome {
-        let paths = self.paths_named(name)?;
-        let todo: Vec<PathId> =
-            paths.into_iter().filter(|path| self.hold_of(*path) != Some(Hold::Failed)).collect();
-        if todo.is_empty() {
-            return Ok(format!("{name}: failed by an operator already"));
-        }
-        self.all_have_heads(&self.disks_of(&todo))?;
-        if !force {
-            self.leaves_a_path(&todo)?;
-        }
-        self.hold_all(&self.seats_of(&todo), Hold::Failed)?;
-        Ok(format!("{}: not used until `smpath reinstate`", self.names_of(&todo)))
-    }
-
     /// Every disk keeps a usable path besides these, or loses none that is usable.
     fn leaves_a_path(&self, paths: &[PathId]) -> Result<(), VerbError> {
         for disk in self.disks_of(paths) {
@@ -262,75 +253,6 @@ impl Host {
     pub(crate) fn paths_at(&self, seats: &[Seat]) -> Vec<PathId> {
         let path = |(nexus, lun): &Seat| self.nexuses[*nexus as usize].paths.get(lun).copied();
         seats.iter().filter_map(path).collect()
-    }
-
-    fn place_of(&self, (nexus, lun): Seat) -> Place {
-        let nexus = &self.nexuses[nexus as usize];
-        (nexus.portal, nexus.purpose.target_name().to_owned(), lun)
-    }
-
-    /// What an operator has said of whatever is behind this logical unit number.
-    pub(crate) fn hold_at(&self, nexus: u32, lun: Lun) -> Option<Hold> {
-        if self.holds.is_empty() {
-            return None;
-        }
-        self.holds.get(&self.place_of((nexus, lun))).copied()
-    }
-
-    pub(crate) fn hold_of(&self, path: PathId) -> Option<Hold> {
-        let path = self.paths.get(&path)?;
-        self.hold_at(path.nexus, path.lun)
-    }
-
-    /// Takes paths out.
-    fn hold_all(&mut self, seats: &[Seat], hold: Hold) -> Result<(), VerbError> {
-        if self.holds.len() + seats.len() > HOLDS_MAX {
-            return Err(VerbError::TooMany);
-        }
-        for seat in seats {
-            let place = self.place_of(*seat);
-            self.holds.insert(place, hold);
-        }
-        for path in self.paths_at(seats) {
-            let Some(disk) = self.paths.get(&path).map(|path| path.disk) else { continue };
-            let (code, done) = match hold {
-                Hold::Failed => ("operator-failed", "failed by operator"),
-                Hold::Drained => ("operator-drain", "to be drained, by operator"),
-            };
-            let text = format!("{}: path {} {done}", self.disk_name(disk), self.path_name(path));
-            let subject = Subject::Path(disk, path);
-            self.tell(Severity::Warning, NoticeKind::Other, subject, What::Operator(code), text);
-            self.tell_disk(disk, Event::Hold { path, hold: Some(hold) });
-        }
-        Ok(())
-    }
-
-    fn reinstate(&mut self, name: &str) -> Outcome {
-        let paths = self.paths_named(name)?;
-        let portal = Portal::parse(name);
-        // One that is only about to be taken out as well.
-        self.end_drains_of(&self.seats_of(&paths));
-        let held: Vec<PathId> = paths.into_iter().filter(|path| self.hold_of(*path).is_some()).collect();
-        for seat in self.seats_of(&held) {
-            let place = self.place_of(seat);
-            self.holds.remove(&place);
-        }
-        for path in &held {
-            let Some(disk) = self.paths.get(path).map(|path| path.disk) else { continue };
-            let text =
-                format!("{}: path {} reinstated by operator", self.disk_name(disk), self.path_name(*path));
-            let (subject, what) = (Subject::Path(disk, *path), What::Operator("operator-reinstated"));
-            self.tell(Severity::Info, NoticeKind::Other, subject, what, text);
-            self.tell_disk(disk, Event::Hold { path: *path, hold: None });
-        }
-        // A portal may have been unplugged since: then no path stands for what was drained there.
-        let before = self.holds.len();
-        self.holds.retain(|(address, ..), _| portal.is_none_or(|portal| !portal.is(*address)));
-        match (held.len(), before - self.holds.len()) {
-            (0, 0) => Ok(format!("{name}: not kept out by an operator: nothing to do")),
-            (0, more) => Ok(format!("{name}: {more} path(s) may be used when they are found")),
-            _ => Ok(format!("{}: used again once the identity was read", self.names_of(&held))),
-        }
     }
 
     fn waive_named(&mut self, name: &str) -> Outcome {

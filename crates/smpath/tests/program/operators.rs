@@ -57,6 +57,26 @@ fn a_path_is_failed_and_reinstated_and_the_events_say_so() {
 }
 
 #[test]
+fn what_was_failed_is_kept_out_by_the_next_process_until_it_is_reinstated() {
+    let (array, room) = (Array::start(&["--lu", "size=1M,id=1"]), Room::new());
+    let first = room.serve(&["--target", &array.portal(0)]);
+    let control = room.control();
+    let path = paths(&control).into_iter().find(|path| path.1 == array.portal(1)).unwrap();
+    ask(&["fail", &path.0, "--control", &control]);
+    // Killed: nothing is told it.
+    drop(first);
+    let mut run = room.serve(&["--target", &array.portal(0)]);
+    assert!(codes(&control).iter().any(|code| code == "operator-failed"), "{}", run.said);
+    let shown = || paths(&control).into_iter().find(|path| path.1 == array.portal(1)).unwrap();
+    assert_eq!((shown().2.as_str(), shown().3), ("down", Value::from("failed")));
+    ask(&["reinstate", &array.portal(1), "--control", &control]);
+    run.stop();
+    let mut run = room.serve(&["--target", &array.portal(0)]);
+    assert_eq!(shown().3, Value::Null);
+    run.stop();
+}
+
+#[test]
 fn a_portal_is_drained_and_looked_at_again() {
     let (array, room) = (Array::start(&["--lu", "size=1M,id=1"]), Room::new());
     let mut run = room.serve(&["--target", &array.portal(0)]);
