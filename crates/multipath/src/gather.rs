@@ -42,10 +42,10 @@ pub(crate) struct Gathering {
 }
 
 /// A measurement is that long at least, so that what was sent before it has ended in its better part.
-const SPAN_MIN: Duration = Duration::from_millis(5);
+const SPAN_MIN: Duration = Duration::from_millis(10);
 /// What takes longer has seen too little to say anything.
 const SPAN_MAX: Duration = Duration::from_secs(1);
-const SAMPLES_MIN: u32 = 128;
+const SAMPLES_MIN: u32 = 256;
 /// Of measurements: a trial that was lost is not soon repeated, and costs less than one request in sixty its time.
 const PAUSE_FIRST: u32 = 2;
 const PAUSE_MAX: u32 = 64;
