@@ -32,7 +32,7 @@ fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = boundaries::check(workspace)?;
     findings.extend(sources::check(workspace)?);
     findings.extend(licences::check(workspace));
-    findings.extend(documents::check(workspace));
+    findings.extend(documents::check(workspace)?);
     Ok(findings)
 }
 

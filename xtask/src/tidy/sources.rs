@@ -52,7 +52,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
 }
 
 /// What git knows, and what it would take if asked.
-fn files(root: &Path) -> Result<Vec<String>> {
+pub(super) fn files(root: &Path) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
