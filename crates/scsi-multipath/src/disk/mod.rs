@@ -449,8 +449,7 @@ impl Disk {
             while let Some(action) = self.head.poll_action() {
                 match action {
                     multipath::Action::Start { path, ticket, request } => {
-                        self.note_use(now, path);
-                        self.start(path, ticket, request);
+                        self.start_or_drop(now, path, ticket, request);
                     }
                     multipath::Action::Finish { request, outcome } => self.piece_ended(now, request, outcome),
                     multipath::Action::Try { path } => self.send_canary(now, path),
@@ -466,6 +465,16 @@ impl Disk {
             admitted.into_iter().for_each(|work| self.submit(now, work));
         }
         self.wind_down(now);
+    }
+
+    /// A copy that has waited until another one was the answer need not go out any more.
+    fn start_or_drop(&mut self, now: Instant, path: PathId, ticket: Ticket, work: Work) {
+        if self.is_moot(&work) {
+            let verdict = multipath::Verdict::Moot;
+            return self.head.handle(now, multipath::Event::Ended { ticket, request: work, verdict });
+        }
+        self.note_use(now, path);
+        self.start(path, ticket, work);
     }
 
     fn start(&mut self, path: PathId, ticket: Ticket, mut work: Work) {

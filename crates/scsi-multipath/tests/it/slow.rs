@@ -4,7 +4,7 @@ use block::Error;
 use clock::Duration;
 use multipath::{Hedging, Pace, PathId, Policy};
 use scsi::cdb::operation as op;
-use scsi::{Reply, SenseKey};
+use scsi::{Reply, SenseKey, Status};
 use scsi_multipath::{Event, Options};
 
 use crate::device::{BLOCK, BLOCK_LENGTH, Device, sense};
@@ -144,6 +144,30 @@ fn a_hedged_read_is_answered_by_whichever_path_is_first() {
     assert_eq!(rig.disk.status().counters.hedged, 1);
     rig.wake(FIRST);
     assert_eq!(rig.disk.status().in_flight, 0);
+}
+
+#[test]
+fn a_copy_that_waits_when_the_other_one_is_the_answer_is_not_sent_any_more() {
+    let mut options = Options::default();
+    options.head.policy = Policy::Numa;
+    options.head.hedging = Hedging::On { percent: 2 };
+    let mut rig = Rig::with_options(Device::new(64, 1), 2, options);
+    for _ in 0..200 {
+        let read = rig.read(0, BLOCK_LENGTH);
+        rig.assert_ok(read);
+    }
+    rig.stalled.extend([FIRST, PathId(2)]);
+    let read = rig.read(0, BLOCK_LENGTH);
+    pass_until(&mut rig, Duration::from_millis(45), |rig| rig.disk.status().counters.hedged == 1);
+    rig.fault(1, Fault::Reply(Reply { status: Status::Busy, ..Reply::good() }));
+    rig.wake(FIRST);
+    assert_eq!((rig.disk.status().pausing, rig.completion(read)), (1, None), "it is to be sent again later");
+    rig.wake(PathId(2));
+    rig.assert_ok(read);
+    let sent = rig.device.executed(op::READ_16);
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.device.executed(op::READ_16), sent);
+    assert_eq!((rig.disk.moot(), rig.disk.status().pausing), (0, 0));
 }
 
 #[test]
