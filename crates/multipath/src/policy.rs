@@ -130,11 +130,13 @@ pub(crate) struct Selection {
 struct Batch {
     position: usize,
     since: Instant,
-    /// When the last request was sent there, and how many were at that time.
+    /// When it was last looked whether they still do well there, and how many have been sent since.
     at: Instant,
     requests: u32,
 }
 
+/// So long it is not looked again at all paths for each request: less than any request takes.
+const AT_ONCE: Duration = Duration::from_micros(50);
 /// As many as a queue of usual depth holds: what one system call brings leaves by one. More at one time are shared out,
 /// and no path is left so much emptier than another.
 const BATCH_MAX: u32 = 32;
@@ -216,7 +218,7 @@ impl Selection {
         let way = self.gatherings.way(wanted.class);
         if way == Way::Together
             && let Some(batch) = &mut self.batch
-            && batch.at == wanted.now
+            && wanted.now.since(batch.at) < AT_ONCE
             && batch.requests < BATCH_MAX
             && Some(batch.position) != avoid
             && paths[batch.position].rank() == Some(Rank::Optimized)
