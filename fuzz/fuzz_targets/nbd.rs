@@ -3,7 +3,7 @@
 
 use std::io::IoSlice;
 
-use block::{Access, Geometry, Support, WriteCache};
+use block::{Access, Geometry, Rotation, Support, WriteCache};
 use clock::Instant;
 use libfuzzer_sys::fuzz_target;
 use nbd::{Action, Event, Export, Session};
@@ -40,6 +40,7 @@ fn export() -> Export {
         write_cache: WriteCache::Back,
         discard: Support::Yes,
         write_zeroes: Support::Yes,
+        rotation: Rotation::Unknown,
     };
     Export { name: "disk".into(), description: String::new(), geometry, multi_conn: true }
 }

@@ -38,8 +38,6 @@ const ADDITIONAL_LENGTH_AFTER: usize = 5;
 /// MULTIP: the array has more than one target port (SPC, 6.7.2).
 const MULTIPLE_PORTS: u8 = 0x10;
 const MULTIPLE_PORTS_AT: usize = 6;
-/// VPD page B1h: a medium that does not rotate.
-const NON_ROTATING: u16 = 1;
 /// VPD page B2h, LBPRZ: unmapped blocks read as zeros.
 const READS_ZERO: u8 = 1;
 
@@ -115,7 +113,7 @@ impl Naming {
             }
             vpd::EXTENDED_INQUIRY => extended(peripheral).emit(),
             vpd::BLOCK_LIMITS => block_limits(peripheral, unit).emit(),
-            vpd::BLOCK_CHARACTERISTICS => characteristics(peripheral).emit(),
+            vpd::BLOCK_CHARACTERISTICS => characteristics(peripheral, unit).emit(),
             vpd::LOGICAL_PROVISIONING => provisioning(peripheral, unit).emit(),
             _ => return Err(refusal::invalid_field(2, None)),
         })
@@ -184,10 +182,10 @@ fn block_limits(peripheral: Peripheral, unit: &Unit) -> BlockLimitsPage {
     }
 }
 
-fn characteristics(peripheral: Peripheral) -> BlockCharacteristicsPage {
+fn characteristics(peripheral: Peripheral, unit: &Unit) -> BlockCharacteristicsPage {
     BlockCharacteristicsPage {
         peripheral,
-        rotation_rate: NON_ROTATING,
+        rotation_rate: unit.rotation_rate,
         product_type: 0,
         form_factor: 0,
         force_unit_access_behaviour: false,

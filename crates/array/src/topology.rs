@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use scsi::AdditionalSense;
 
 use crate::store::{MemoryStore, Store};
+use crate::unit::ShownIdentity;
 
 /// One initiator port logged in at one target port. The caller chooses it and never uses it twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +113,10 @@ pub struct UnitOptions {
     pub provisioning: Provisioning,
     pub protection: WriteProtection,
     pub write_cache: WriteCache,
+    /// As VPD page B1h says it: 0 not reported, 1 not rotating, else revolutions in a minute.
+    pub rotation_rate: u16,
+    /// What it says that it is, at first.
+    pub shown: ShownIdentity,
     /// The controller whose group is active/optimized and preferred, counted from 0; the others are
     /// active/non-optimized. `None`: all are active/optimized.
     pub owner: Option<u16>,
@@ -141,6 +146,8 @@ pub enum WriteCache {
 /// Enough for every initiator's queue of 128 on each of two controllers.
 const TASKS_MAX: usize = 256;
 const BUFFERS_MAX: usize = 16 << 20;
+/// VPD page B1h: a medium that does not rotate.
+const NON_ROTATING: u16 = 1;
 
 impl Default for Options {
     /// Two controllers with two ports each, no units.
@@ -179,6 +186,8 @@ impl UnitOptions {
             provisioning: Provisioning::Thin,
             protection: WriteProtection::Writable,
             write_cache: WriteCache::Back,
+            rotation_rate: NON_ROTATING,
+            shown: ShownIdentity::Own,
             owner: None,
         }
     }

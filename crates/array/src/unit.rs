@@ -22,6 +22,7 @@ pub(crate) struct Unit {
     pub(crate) physical_block_exponent: u8,
     pub(crate) provisioning: Provisioning,
     pub(crate) protection: WriteProtection,
+    pub(crate) rotation_rate: u16,
     pub(crate) modes: Modes,
     /// One entry for each target port group.
     pub(crate) access: Vec<GroupAccess>,
@@ -117,7 +118,8 @@ impl Unit {
             tasks: TaskSet::default(),
             counters: Counters::default(),
             reported: None,
-            shown: ShownIdentity::Own,
+            shown: options.shown,
+            rotation_rate: options.rotation_rate,
         }
     }
 

@@ -8,6 +8,8 @@ extern crate alloc;
 
 mod buffer;
 
+use core::fmt;
+
 pub use buffer::{Buffer, BufferPool};
 
 /// Which request of which export this is. The export chose it; only the export looks inside.
@@ -116,6 +118,7 @@ pub struct Geometry {
     pub write_cache: WriteCache,
     pub discard: Support,
     pub write_zeroes: Support,
+    pub rotation: Rotation,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +133,28 @@ pub enum WriteCache {
     Through,
     /// An acknowledged write is durable after a flush.
     Back,
+}
+
+/// Whether the medium turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rotation {
+    /// The device does not say.
+    #[default]
+    Unknown,
+    /// It does not.
+    Solid,
+    /// So many times a minute.
+    PerMinute(u16),
+}
+
+impl fmt::Display for Rotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("not reported"),
+            Self::Solid => f.write_str("solid"),
+            Self::PerMinute(times) => write!(f, "{times} rpm"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -116,9 +116,14 @@ pub struct DiskStatus {
     pub serial: String,
     pub vendor: String,
     pub product: String,
+    #[serde(default)]
+    pub revision: String,
     /// Bytes.
     pub size: u64,
     pub block_size: u32,
+    /// `solid`, `7200 rpm`, or `not reported`.
+    #[serde(default)]
+    pub medium: String,
     pub policy: String,
     /// `fail`, `queue`, or for how long requests wait while there is no path.
     #[serde(default)]

@@ -44,6 +44,8 @@ impl Rig {
             number: None,
             thin: true,
             read_only: false,
+            rotation_rate: None,
+            is_nameless: false,
             owner: None,
         };
         let array = ArrayHandle::start(&ArrayConfig {

@@ -52,11 +52,12 @@ impl Entry {
     }
 }
 
-/// What a disk is called, from the first path that showed it.
+/// What a disk is called, from the first path that showed it, or showed something new.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) vendor: String,
     pub(crate) product: String,
+    pub(crate) revision: String,
     pub(crate) serial: String,
 }
 
@@ -65,6 +66,7 @@ impl Facts {
         Self {
             vendor: unit.vendor.clone(),
             product: unit.product.clone(),
+            revision: unit.revision.clone(),
             serial: unit.serial.clone().unwrap_or_default(),
         }
     }
@@ -327,6 +329,7 @@ impl Host {
         if !self.failovers.is_empty() {
             self.failover_returned(path, &command, started);
         }
+        self.command_bounced(disk, path, &command, &ending, started);
         self.trace(|| Trace::Ended { path, id: command.id, cdb: command.cdb, ending: ending.clone() });
         self.tell_disk(disk, Event::Ended(command, ending));
     }
@@ -350,7 +353,7 @@ impl Host {
             match action {
                 scsi_multipath::Action::Start { path, command } => self.start(disk, path, command),
                 scsi_multipath::Action::Finish(request, completion) => {
-                    if !self.failovers.is_empty() {
+                    if !self.failovers.is_empty() || !self.bounced.is_empty() {
                         self.failover_finished(disk, &request, &completion);
                     }
                     return Some(Action::Complete(request, completion));
@@ -443,6 +446,9 @@ impl Host {
                 _ => {}
             }
         }
+        if let Report::Redefined { path, .. } = &report {
+            self.disk_redefined(disk, *path);
+        }
         if let Report::PathQuarantined { path, .. } = &report
             && let Some(found) = self.paths.get_mut(path).filter(|found| found.standing == Standing::Member)
         {
@@ -457,6 +463,15 @@ impl Host {
             self.discover_again();
         }
         self.trace(|| Trace::Report { disk: DiskIndex(disk), report });
+    }
+
+    fn disk_redefined(&mut self, disk: u32, path: PathId) {
+        let Some(entry) = self.disks.entry_mut(disk) else { return };
+        if let Some(unit) = entry.device.disk().and_then(|disk| disk.unit(path)) {
+            entry.facts = Facts::of(unit);
+        }
+        // It may report port groups now, and so be served over more paths than one.
+        self.look_again_at_unused(disk);
     }
 
     /// What a disk reports is an event, and mostly a notice; `path_joined` and `path_refused` say the rest, with the
@@ -552,7 +567,7 @@ impl Host {
         self.drop_claims(disk, &name);
         self.drop_latecomers(disk);
         self.end_failovers_of(disk);
-        self.look_for_successor(disk);
+        self.look_again_at_unused(disk);
         let text = format!("{name}: removed");
         self.tell(Severity::Info, NoticeKind::Other, Subject::Disk(disk), What::DiskRemoved, text);
         self.disks.registry.remove(HeadIndex(disk));
@@ -577,7 +592,7 @@ impl Host {
     }
 
     /// Ways to the logical unit that the disk was not to have: one of them may be used now.
-    fn look_for_successor(&mut self, disk: u32) {
+    fn look_again_at_unused(&mut self, disk: u32) {
         for index in 0..self.nexuses.len() {
             let unused = &mut self.nexuses[index].unused;
             let before = unused.len();
@@ -658,6 +673,7 @@ const fn path_of(report: &Report) -> Option<PathId> {
         | Report::PathRemoved { path }
         | Report::PathQuarantined { path, .. }
         | Report::Attention { path, .. }
+        | Report::Redefined { path, .. }
         | Report::CacheLost { path }
         | Report::Rediscover { path }
         | Report::FenceOpened { path }

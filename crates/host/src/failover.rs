@@ -1,12 +1,16 @@
 //! What the loss of a path came to: when and by what it was noticed, which requests it touched, how long they waited,
-//! and what became of its fence. Nothing is done for a request while no failover goes on.
+//! and what became of its fence. Nothing is done for a request that succeeds while no failover goes on.
+//!
+//! A loss that a reply tells of is noticed after the command that was answered so has come back. So what came back
+//! without success is kept in mind until every machine has said what it makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use block::{Completion, Request, Tag};
 use clock::{Duration, Instant};
 use multipath::{PathId, PathState};
+use scsi::{CommandId, Ending, Status};
 use scsi_multipath::{Command, Proof, Reason, Report, Waiver};
 
 use crate::event::{NoticeKind, Severity};
@@ -27,8 +31,7 @@ pub struct FailoverReport {
     pub path: PathId,
     pub at: Instant,
     pub by: Detection,
-    /// Requests with a command on the path when that was noticed; and those that it was noticed by, if they are sent
-    /// again at once.
+    /// Requests with a command on the path when that was noticed, and those that it was noticed by.
     pub touched: usize,
     /// Those that were sent again.
     pub resent: usize,
@@ -77,10 +80,19 @@ pub(crate) struct Failover {
     report: FailoverReport,
     /// Requests that were touched and have not ended, and since when they waited.
     open: BTreeMap<Tag, Instant>,
-    /// Commands of the path that have not come back.
-    out: usize,
-    /// What is sent again now was touched, although it came back before the loss was told.
-    is_fresh: bool,
+    /// Commands that the path had, and that have not come back.
+    out: BTreeSet<CommandId>,
+    /// The path only has to show its identity again, so far: if it does, that was no loss.
+    is_doubt: bool,
+}
+
+/// A command that came back without success, of a request that has not ended.
+#[derive(Debug)]
+pub(crate) struct Bounced {
+    disk: u32,
+    path: PathId,
+    tag: Tag,
+    started: Instant,
 }
 
 impl Detection {
@@ -116,17 +128,31 @@ impl FenceOutcome {
 impl Host {
     /// The session of a path is lost; its disk has not heard of it.
     pub(crate) fn failover_begins(&mut self, disk: u32, path: PathId, cause: Cause) {
-        let out = self.paths.get(&path).map_or(0, |path| path.in_flight.len());
-        if out > 0 {
-            self.follow_failover(disk, path, Detection::Session(cause), out);
+        let is_used = self.paths.get(&path).is_some_and(|path| !path.in_flight.is_empty());
+        let is_followed = self.failovers.iter().any(|failover| failover.report.path == path);
+        if is_used || is_followed {
+            self.follow_failover(disk, path, Detection::Session(cause), false);
         }
     }
 
-    fn follow_failover(&mut self, disk: u32, path: PathId, by: Detection, out: usize) {
-        let is_followed = self.failovers.iter().any(|failover| failover.report.path == path);
-        if is_followed || self.failovers.len() >= FAILOVERS_MAX || self.head_of(disk).is_none() {
+    /// From now on, or already since the path came into doubt.
+    fn follow_failover(&mut self, disk: u32, path: PathId, by: Detection, is_doubt: bool) {
+        if let Some(failover) = self.failovers.iter_mut().find(|failover| failover.report.path == path) {
+            if failover.is_doubt && !is_doubt {
+                (failover.is_doubt, failover.report.by) = (false, by);
+            }
             return;
         }
+        if self.failovers.len() >= FAILOVERS_MAX
+            && let Some(place) = self.failovers.iter().position(|failover| failover.is_doubt)
+        {
+            self.failovers.swap_remove(place);
+        }
+        if self.failovers.len() >= FAILOVERS_MAX || self.head_of(disk).is_none() {
+            return;
+        }
+        let in_flight = self.paths.get(&path).map(|path| path.in_flight.iter().map(|(id, _)| *id));
+        let out = in_flight.into_iter().flatten().collect();
         let report = FailoverReport {
             path,
             at: self.now,
@@ -140,9 +166,27 @@ impl Host {
             unfinished: 0,
             fence: FenceOutcome::None,
         };
-        let is_fresh = matches!(by, Detection::Path(_));
-        self.failovers.push(Failover { disk, report, open: BTreeMap::new(), out, is_fresh });
+        let mut failover = Failover { disk, report, open: BTreeMap::new(), out, is_doubt };
+        for bounced in self.bounced.iter().filter(|bounced| bounced.path == path) {
+            failover.touch(bounced.tag, bounced.started);
+        }
+        self.failovers.push(failover);
         self.arm_own();
+    }
+
+    /// A command has come back from a path, and its disk has not heard of it.
+    pub(crate) fn command_bounced(
+        &mut self,
+        disk: u32,
+        path: PathId,
+        command: &Command,
+        ending: &Ending,
+        started: Option<Instant>,
+    ) {
+        let is_good = matches!(ending, Ending::Reply(reply) if reply.status == Status::Good);
+        if let (false, Some((tag, _)), Some(started)) = (is_good, command.context.request(), started) {
+            self.bounced.push(Bounced { disk, path, tag, started });
+        }
     }
 
     /// A command came back from a path.
@@ -151,7 +195,9 @@ impl Host {
         let Some(failover) = self.failovers.iter_mut().find(|failover| failover.report.path == path) else {
             return;
         };
-        failover.out = failover.out.saturating_sub(1);
+        if !failover.out.remove(&command.id) {
+            return;
+        }
         if let Some((tag, _)) = command.context.request() {
             failover.touch(tag, started.unwrap_or(now));
         }
@@ -159,12 +205,9 @@ impl Host {
 
     /// A command is sent.
     pub(crate) fn failover_started(&mut self, disk: u32, command: &Command) {
-        let Some((tag, attempts)) = command.context.request() else { return };
+        let Some((tag, _)) = command.context.request() else { return };
         let now = self.now;
         for failover in self.failovers.iter_mut().filter(|failover| failover.disk == disk) {
-            if failover.is_fresh && attempts > 1 {
-                failover.touch(tag, failover.report.at);
-            }
             if failover.open.contains_key(&tag) {
                 let after = now.since(failover.report.at);
                 failover.report.resent += 1;
@@ -176,6 +219,7 @@ impl Host {
     /// A request has ended.
     pub(crate) fn failover_finished(&mut self, disk: u32, request: &Request, completion: &Completion) {
         let now = self.now;
+        self.bounced.retain(|bounced| (bounced.disk, bounced.tag) != (disk, request.tag));
         for failover in self.failovers.iter_mut().filter(|failover| failover.disk == disk) {
             let Some(since) = failover.open.remove(&request.tag) else { continue };
             let report = &mut failover.report;
@@ -193,10 +237,16 @@ impl Host {
     pub(crate) fn failover_heard(&mut self, disk: u32, report: &Report) {
         match *report {
             Report::PathState { path, from: PathState::Usable(_), to: PathState::Down, reason }
-                if !matches!(reason, Reason::FailedByOperator | Reason::Drained | Reason::Lost) =>
+                if !matches!(reason, Reason::FailedByOperator | Reason::Drained) =>
             {
-                let out = self.paths.get(&path).map_or(0, |path| path.in_flight.len());
-                self.follow_failover(disk, path, Detection::Path(reason), out);
+                self.follow_failover(disk, path, Detection::Path(reason), false);
+            }
+            Report::PathState { path, from: PathState::Usable(_), to: PathState::Waiting, reason } => {
+                let is_doubt = reason == Reason::Verifying;
+                self.follow_failover(disk, path, Detection::Path(reason), is_doubt);
+            }
+            Report::PathState { path, from: PathState::Waiting, to, reason } => {
+                self.doubt_ends(path, to, reason);
             }
             Report::FenceOpened { path } => self.failover_fence(path, FenceOutcome::Open),
             Report::FenceProved { path, proof, after } => {
@@ -209,6 +259,22 @@ impl Host {
         }
     }
 
+    /// A path that was to show its identity has, or is lost.
+    fn doubt_ends(&mut self, path: PathId, to: PathState, reason: Reason) {
+        let is_its = |failover: &Failover| failover.is_doubt && failover.report.path == path;
+        let Some(place) = self.failovers.iter().position(is_its) else { return };
+        match to {
+            PathState::Usable(_) => {
+                self.failovers.swap_remove(place);
+            }
+            PathState::Waiting => {}
+            PathState::Down => {
+                let failover = &mut self.failovers[place];
+                (failover.is_doubt, failover.report.by) = (false, Detection::Path(reason));
+            }
+        }
+    }
+
     fn failover_fence(&mut self, path: PathId, fence: FenceOutcome) {
         if let Some(failover) = self.failovers.iter_mut().find(|failover| failover.report.path == path) {
             failover.report.fence = fence;
@@ -217,14 +283,15 @@ impl Host {
 
     /// Every machine has said what it had to say: what is over is told. True if something was.
     pub(crate) fn has_failed_over(&mut self) -> bool {
+        self.bounced.clear();
         if self.failovers.is_empty() {
             return false;
         }
         let paths = &self.paths;
         for failover in &mut self.failovers {
-            failover.is_fresh = false;
             if !paths.contains_key(&failover.report.path) {
-                failover.out = 0;
+                failover.out.clear();
+                failover.is_doubt = false;
             }
         }
         let is_over = |failover: &mut Failover| failover.is_over();
@@ -252,12 +319,12 @@ impl Host {
     }
 
     fn tell_failover(&mut self, failover: Failover) {
-        let Failover { disk, mut report, open, .. } = failover;
+        let Failover { disk, mut report, open, is_doubt, .. } = failover;
         report.unfinished = open.len();
         for since in open.values() {
             report.longest_wait = report.longest_wait.max(self.now.since(*since));
         }
-        if report.touched == 0 {
+        if report.touched == 0 || is_doubt {
             return;
         }
         let text = format!("{}: {report}", self.disk_name(disk));
@@ -281,7 +348,10 @@ impl Failover {
     }
 
     fn is_over(&self) -> bool {
-        self.out == 0 && self.open.is_empty() && self.report.fence != FenceOutcome::Open
+        !self.is_doubt
+            && self.out.is_empty()
+            && self.open.is_empty()
+            && self.report.fence != FenceOutcome::Open
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -13,7 +13,7 @@ use crate::agenda::{Agenda, Source};
 use crate::config::Options;
 use crate::disks::{Disks, Path};
 use crate::event::{Action, DiskIndex, Event, NexusIndex, Trace};
-use crate::failover::Failover;
+use crate::failover::{Bounced, Failover};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::nexus::Nexus;
@@ -50,6 +50,7 @@ pub struct Host {
     pub(crate) holds: Holds,
     pub(crate) drains: Drains,
     pub(crate) failovers: Vec<Failover>,
+    pub(crate) bounced: Vec<Bounced>,
     /// Commands of disks that came back, ever.
     pub(crate) answered: u64,
     /// A disk went while something was still owed to it.
@@ -95,6 +96,7 @@ impl Host {
             holds: verbs::recalled(holds),
             drains: Drains::new(),
             failovers: Vec::new(),
+            bounced: Vec::new(),
             answered: 0,
             left_open: false,
             is_traced: false,

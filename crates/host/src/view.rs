@@ -22,6 +22,7 @@ pub struct DiskView<'a> {
     pub identity: &'a Name,
     pub vendor: &'a str,
     pub product: &'a str,
+    pub revision: &'a str,
     pub serial: &'a str,
     /// None before the first path has joined: it cannot be served yet.
     pub geometry: Option<Geometry>,
@@ -133,6 +134,7 @@ impl Host {
             identity,
             vendor: &entry.facts.vendor,
             product: &entry.facts.product,
+            revision: &entry.facts.revision,
             serial: &entry.facts.serial,
             geometry: entry.geometry,
             fences_proved: entry.fences_proved,

@@ -17,7 +17,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 use std::{env, error, fs};
 
-use block::{Access, Completion, Geometry, Operation, Request, Support, WriteCache};
+use block::{Access, Completion, Geometry, Operation, Request, Rotation, Support, WriteCache};
 use nbd::{Action, Event, Export, Reason, Session};
 
 /// Slices for one system call: 32 replies of a header and a payload.
@@ -62,6 +62,7 @@ fn geometry(mebibytes: usize) -> Geometry {
         write_cache: WriteCache::Through,
         discard: Support::No,
         write_zeroes: Support::Yes,
+        rotation: Rotation::Unknown,
     }
 }
 

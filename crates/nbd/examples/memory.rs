@@ -13,7 +13,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::{env, error, fs, thread};
 
-use block::{Access, Completion, Geometry, Operation, Request, Support, WriteCache};
+use block::{Access, Completion, Geometry, Operation, Request, Rotation, Support, WriteCache};
 use clock::Instant;
 use nbd::{Action, Event, Export, Reason, Session};
 
@@ -59,6 +59,7 @@ fn geometry(mebibytes: usize, block_size: u32) -> Geometry {
         write_cache: WriteCache::Back,
         discard: Support::Yes,
         write_zeroes: Support::Yes,
+        rotation: Rotation::Unknown,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is served, as the protocol describes it.
 
-use block::{Access, Geometry, Support};
+use block::{Access, Geometry, Rotation, Support};
 
 use crate::protocol::{BlockSizes, PAYLOAD_MAX, transmission_flags as flags};
 
@@ -21,7 +21,12 @@ impl Export {
     pub(crate) fn transmission_flags(&self) -> u16 {
         let always = flags::HAS_FLAGS | flags::SEND_FLUSH | flags::SEND_FUA | flags::SEND_CACHE;
         let multi_conn = if self.multi_conn { flags::CAN_MULTI_CONN } else { 0 };
-        always | multi_conn | self.write_flags()
+        // One that does not say is not said to turn: clients then lay out and merge as for a disk.
+        let rotational = match self.geometry.rotation {
+            Rotation::PerMinute(_) => flags::ROTATIONAL,
+            Rotation::Solid | Rotation::Unknown => 0,
+        };
+        always | multi_conn | rotational | self.write_flags()
     }
 
     fn write_flags(&self) -> u16 {
@@ -63,6 +68,7 @@ mod tests {
             write_cache: WriteCache::Back,
             discard: Support::No,
             write_zeroes: Support::No,
+            rotation: Rotation::Unknown,
         };
         let export = Export { name: String::new(), description: String::new(), geometry, multi_conn: false };
         let sizes = export.block_sizes();

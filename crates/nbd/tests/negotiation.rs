@@ -2,7 +2,7 @@
 
 mod support;
 
-use block::{Access, Geometry};
+use block::{Access, Geometry, Rotation};
 use clock::Duration;
 use nbd::protocol::{InfoRequest, InfoType, OptionReplyType, OptionType, WrongMagic};
 use nbd::{Event, Export, LINGER_TIMEOUT, NEGOTIATION_TIMEOUT, Reason};
@@ -170,6 +170,20 @@ fn flags_tell_what_the_disk_can_do() {
     wire.feed(&option(OptionType::ExportName, b"a"));
     // Has flags, read only, flush, FUA; multi-conn, cache.
     assert_eq!(wire.take()[8..], [0x05, 0x0f]);
+}
+
+#[test]
+fn only_a_disk_that_is_known_to_turn_is_said_to() {
+    for (rotation, flags) in [
+        (Rotation::Unknown, [0x0c, 0x6d]),
+        (Rotation::Solid, [0x0c, 0x6d]),
+        (Rotation::PerMinute(7200), [0x0c, 0x7d]),
+    ] {
+        let disk = Export { geometry: Geometry { rotation, ..export("a").geometry }, ..export("a") };
+        let mut wire = Wire::greeted(vec![disk]);
+        wire.feed(&option(OptionType::ExportName, b"a"));
+        assert_eq!(wire.take()[8..], flags, "{rotation}");
+    }
 }
 
 #[test]

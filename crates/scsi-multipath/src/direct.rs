@@ -39,6 +39,7 @@ impl Direct {
             write_cache: unit.write_cache,
             discard: Support::No,
             write_zeroes: Support::No,
+            rotation: unit.rotation,
         };
         let actions = VecDeque::from([Action::Joined { path }, Action::Geometry(geometry)]);
         Some(Self { path, geometry, next_id: 0, actions })

@@ -25,6 +25,7 @@ pub enum Question {
     Serial,
     BlockLimits,
     Provisioning,
+    Characteristics,
     /// READ CAPACITY(16).
     Capacity16,
     Capacity10,
@@ -80,7 +81,7 @@ impl Question {
             // The longest page with one length byte; older devices misread longer ones.
             Self::SupportedPages | Self::Serial => 255,
             Self::DeviceId | Self::PortGroupsExtended | Self::PortGroups => 1024,
-            Self::BlockLimits | Self::Provisioning => 64,
+            Self::BlockLimits | Self::Provisioning | Self::Characteristics => 64,
             Self::Capacity16 => 32,
             Self::Capacity10 => 8,
             Self::Caching6 => 192,
@@ -96,7 +97,7 @@ impl Question {
             // What the allocation length field holds, cut to what SPC lets the pages be.
             Self::SupportedPages | Self::Serial | Self::DeviceId => u16::MAX as u32,
             Self::PortGroupsExtended | Self::PortGroups => 64 << 10,
-            Self::BlockLimits | Self::Provisioning => 1024,
+            Self::BlockLimits | Self::Provisioning | Self::Characteristics => 1024,
             // What the 6-byte form can say; and room for a device that sends its block descriptors anyway.
             Self::Caching6 => u8::MAX as u32,
             Self::Caching10 => 1024,
@@ -117,6 +118,7 @@ impl Question {
             Self::Serial => vital(vpd::SERIAL_NUMBER),
             Self::BlockLimits => vital(vpd::BLOCK_LIMITS),
             Self::Provisioning => vital(vpd::LOGICAL_PROVISIONING),
+            Self::Characteristics => vital(vpd::BLOCK_CHARACTERISTICS),
             Self::Capacity16 => Cdb::ReadCapacity16 { allocation_length: allocation },
             Self::Capacity10 => Cdb::ReadCapacity10,
             Self::Caching6 => caching(ModeForm::Six, short),
@@ -262,6 +264,7 @@ impl fmt::Display for Question {
             Self::Serial => "INQUIRY of VPD page 80h",
             Self::BlockLimits => "INQUIRY of VPD page B0h",
             Self::Provisioning => "INQUIRY of VPD page B2h",
+            Self::Characteristics => "INQUIRY of VPD page B1h",
             Self::Capacity16 => "READ CAPACITY(16)",
             Self::Capacity10 => "READ CAPACITY(10)",
             Self::Caching6 => "MODE SENSE(6)",

@@ -1,15 +1,16 @@
 //! What is known of a logical unit as one path shows it, and whether two paths show the same one.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use core::fmt;
 
-use block::WriteCache;
+use block::{Rotation, WriteCache};
 use clock::Duration;
 use multipath::{Access, PathState};
 use scsi::capacity::ProtectionType;
-use scsi::inquiry::DeviceType;
-use scsi::vpd::{BlockLimitsPage, LogicalProvisioningPage};
+use scsi::inquiry::{DeviceType, InquiryData, PortGroupSupport};
+use scsi::vpd::{BlockCharacteristicsPage, BlockLimitsPage, LogicalProvisioningPage};
 
 pub use scsi::port_groups::AccessState;
 use scsi::port_groups::{PortGroup, PortGroups};
@@ -32,6 +33,7 @@ pub struct Unit {
     pub addressing: Addressing,
     pub limits: Limits,
     pub provisioning: Provisioning,
+    pub rotation: Rotation,
     pub write_cache: WriteCache,
     /// FUA and DPO are honoured (DPOFUA in the mode parameter header).
     pub force_unit_access: bool,
@@ -132,6 +134,8 @@ pub enum Contradiction {
         ours: DeviceType,
         theirs: DeviceType,
     },
+    /// The peripheral qualifier says that no device is there.
+    NotConnected,
     /// In bytes.
     BlockSize {
         ours: u32,
@@ -168,11 +172,51 @@ impl Unit {
         }
     }
 
+    /// Takes over what standard INQUIRY data says and may change under a live disk.
+    pub(crate) fn redefine(&mut self, inquiry: &InquiryData) {
+        self.vendor = inquiry.vendor.to_string();
+        self.product = inquiry.product.to_string();
+        self.revision = inquiry.revision.to_string();
+        self.sets_access = sets_access(inquiry);
+        self.reports_access = reports_access(inquiry);
+        if !self.reports_access {
+            // As if it had been found like this.
+            (self.access, self.preferred) = (AccessState::Optimized, false);
+        }
+    }
+
+    /// Whether both say the same in what [`Self::redefine`] takes over.
+    pub(crate) fn is_defined_as(&self, other: &Self) -> bool {
+        let defined = |unit: &Self| (unit.reports_access, unit.sets_access);
+        (&self.vendor, &self.product, &self.revision) == (&other.vendor, &other.product, &other.revision)
+            && defined(self) == defined(other)
+    }
+
+    /// That as words.
+    pub(crate) fn definition(&self) -> String {
+        let port_groups = match (self.reports_access, self.sets_access) {
+            (false, _) => "no port groups",
+            (true, false) => "port groups",
+            (true, true) => "port groups that can be set",
+        };
+        format!("{} {} {}, {port_groups}", self.vendor, self.product, self.revision)
+    }
+
     /// What the access state means for choosing the path.
     #[must_use]
     pub const fn path_state(&self) -> PathState {
         path_state(self.access)
     }
+}
+
+/// TPGS (SPC, standard INQUIRY data).
+pub(crate) fn reports_access(inquiry: &InquiryData) -> bool {
+    inquiry.port_groups != PortGroupSupport::None
+}
+
+/// Whether SET TARGET PORT GROUPS is known.
+pub(crate) const fn sets_access(inquiry: &InquiryData) -> bool {
+    matches!(inquiry.port_groups, PortGroupSupport::Explicit | PortGroupSupport::Both)
 }
 
 impl Limits {
@@ -194,6 +238,16 @@ impl Limits {
 impl Provisioning {
     pub(crate) const fn new(page: &LogicalProvisioningPage) -> Self {
         Self { unmap: page.unmap, write_same_unmap: page.write_same_16 }
+    }
+}
+
+/// SBC, Block Device Characteristics VPD page: 0401h to FFFEh are revolutions in a minute, what is not said here is
+/// reserved.
+pub(crate) const fn rotation(page: &BlockCharacteristicsPage) -> Rotation {
+    match page.rotation_rate {
+        1 => Rotation::Solid,
+        rate @ 0x0401..=0xfffe => Rotation::PerMinute(rate),
+        _ => Rotation::Unknown,
     }
 }
 
@@ -317,6 +371,7 @@ impl fmt::Display for Contradiction {
                 write!(f, "same name, but its {} is {theirs}, not {ours}", ours.kind())
             }
             Self::DeviceType { ours, theirs } => write!(f, "device type {theirs:?}, not {ours:?}"),
+            Self::NotConnected => f.write_str("no device is connected there any more (peripheral qualifier)"),
             Self::BlockSize { ours, theirs } => write!(f, "blocks of {theirs} bytes, not {ours}"),
             Self::Blocks { ours, theirs } => write!(f, "{theirs} blocks, not {ours}"),
             Self::Protection { ours, theirs } => write!(f, "protection {theirs:?}, not {ours:?}"),

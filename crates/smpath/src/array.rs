@@ -81,6 +81,8 @@ fn unit_config(unit: &units::Unit, place: u16) -> UnitConfig {
         number: unit.id.map(|id| id + u64::from(place)),
         thin: unit.thin,
         read_only: unit.read_only,
+        rotation_rate: unit.rotation_rate,
+        is_nameless: unit.is_nameless,
         owner: match unit.owner {
             Owner::None => None,
             Owner::Controller(controller) => Some(controller),

@@ -173,7 +173,7 @@ pub(crate) struct Array {
     )]
     pub portals: Vec<String>,
     /// A logical unit: size=64M[,file=PATH][,block=512|4096][,serial=TEXT][,id=NUMBER][,thin][,read-only]
-    /// [,owner=a|b|turns][,count=NUMBER]; may be given many times. The owner's port group is optimized and preferred,
+    /// [,rpm=NUMBER][,no-identity][,owner=a|b|turns][,count=NUMBER]; may be given many times. The owner's port group is optimized and preferred,
     /// the other controller's non-optimized
     #[arg(long = "lu", value_name = "OPTIONS", default_value = "size=64M", value_parser = units::unit)]
     pub units: Vec<units::Unit>,

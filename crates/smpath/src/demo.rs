@@ -84,6 +84,8 @@ fn start_array(size: u64) -> Result<ArrayHandle> {
         number: Some(u64::from(std::process::id())),
         thin: true,
         read_only: false,
+        rotation_rate: None,
+        is_nameless: false,
         owner: None,
     };
     let config = ArrayConfig {

@@ -73,16 +73,19 @@ fn kept_out(snapshot: &Snapshot) -> String {
 pub(crate) fn disk(disk: &DiskStatus) -> String {
     let usable = disk.paths.iter().filter(|path| is_usable(path)).count();
     let text = format!(
-        "{}\n  product      {} {}\n  serial       {}\n  size         {} ({} bytes, blocks of {})\n  policy       {}; {}\n  \
+        "{}\n  product      {} {} {}\n  serial       {}\n  size         {} ({} bytes, blocks of {})\n  medium       {}\n  \
+         policy       {}; {}\n  \
          paths        {usable} of {} usable\n  parked       {}\n  failed over  {}\n  \
          fences       {} open, {} proved, {} waived\n  held writes  {}\n\n{}",
         disk.identity,
         disk.vendor,
         disk.product,
+        disk.revision,
         disk.serial,
         show_size(disk.size),
         disk.size,
         disk.block_size,
+        disk.medium,
         disk.policy,
         without_path(disk),
         disk.paths.len(),
@@ -291,8 +294,10 @@ mod tests {
             serial: String::from("S1"),
             vendor: String::from("V"),
             product: String::from("P"),
+            revision: String::from("R"),
             size: 1 << 20,
             block_size: 512,
+            medium: String::new(),
             policy: String::from("queue-depth"),
             no_path: String::new(),
             removal_delay_ms: 0,

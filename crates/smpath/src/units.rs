@@ -18,6 +18,10 @@ pub(crate) struct Unit {
     pub id: Option<u64>,
     pub thin: bool,
     pub read_only: bool,
+    /// Revolutions in a minute; it does not turn if none is given.
+    pub rotation_rate: Option<u16>,
+    /// It shows no identity.
+    pub is_nameless: bool,
     pub owner: Owner,
     /// So many units, all alike but for their identities.
     pub count: u16,
@@ -176,6 +180,12 @@ pub(crate) fn early_data(text: &str) -> Result<EarlyData, String> {
     }
 }
 
+/// What VPD page B1h can say (SBC: 0401h to FFFEh).
+fn rotation_rate(text: &str) -> Result<u16, String> {
+    let rate = text.parse().ok().filter(|rate| (0x0401..=0xfffe).contains(rate));
+    rate.ok_or_else(|| format!("rpm={text}: a number from 1025 to 65534 is expected"))
+}
+
 /// `size=64M,file=PATH,block=4096,serial=TEXT,id=7,thin,read-only`.
 pub(crate) fn unit(text: &str) -> Result<Unit, String> {
     let mut unit = Unit {
@@ -186,6 +196,8 @@ pub(crate) fn unit(text: &str) -> Result<Unit, String> {
         id: None,
         thin: false,
         read_only: false,
+        rotation_rate: None,
+        is_nameless: false,
         owner: Owner::None,
         count: 1,
     };
@@ -201,6 +213,8 @@ pub(crate) fn unit(text: &str) -> Result<Unit, String> {
             }
             ("thin", "") => unit.thin = true,
             ("read-only", "") => unit.read_only = true,
+            ("no-identity", "") => unit.is_nameless = true,
+            ("rpm", value) => unit.rotation_rate = Some(rotation_rate(value)?),
             ("owner", "a") => unit.owner = Owner::Controller(0),
             ("owner", "b") => unit.owner = Owner::Controller(1),
             ("owner", "turns") => unit.owner = Owner::Turns,
@@ -210,8 +224,8 @@ pub(crate) fn unit(text: &str) -> Result<Unit, String> {
             }
             _ => {
                 return Err(format!(
-                    "'{option}' is not known: use size=, file=, block=512|4096, serial=, id=, thin, read-only, \
-                     owner=a|b|turns, count="
+                    "'{option}' is not known: use size=, file=, block=512|4096, serial=, id=, thin, read-only, rpm=, \
+                     no-identity, owner=a|b|turns, count="
                 ));
             }
         }
@@ -290,11 +304,19 @@ mod tests {
     fn a_unit_is_described_by_a_list_of_options() {
         let unit = unit("size=1G,file=/tmp/x,block=4096,thin,id=7").expect("valid");
         assert_eq!((unit.size, unit.block_size, unit.thin, unit.id), (1 << 30, 4096, true, Some(7)));
+        let unit = super::unit("size=1M,rpm=7200,no-identity").expect("valid");
+        assert_eq!((unit.rotation_rate, unit.is_nameless), (Some(7200), true));
         let unit = super::unit("size=1M,count=1000,owner=turns").expect("valid");
         assert_eq!((unit.count, unit.owner), (1000, Owner::Turns));
-        for wrong in
-            ["", "thin", "size=1000", "size=1M,colour=red", "size=1M,count=0", "size=1M,count=2,file=/tmp/x"]
-        {
+        for wrong in [
+            "",
+            "thin",
+            "size=1000",
+            "size=1M,colour=red",
+            "size=1M,count=0",
+            "size=1M,rpm=1",
+            "size=1M,count=2,file=/tmp/x",
+        ] {
             assert!(super::unit(wrong).is_err(), "{wrong}");
         }
     }

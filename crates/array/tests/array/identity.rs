@@ -53,6 +53,25 @@ fn every_page_that_is_listed_can_be_read_and_no_other() {
 }
 
 #[test]
+fn the_rotation_rate_is_the_one_that_was_chosen() {
+    for (rotation_rate, expected) in [(1, [0x00, 0x01]), (7200, [0x1c, 0x20])] {
+        let unit = UnitOptions { rotation_rate, ..UnitOptions::memory(0, 1 << 20) };
+        let mut bench = Bench::new(Options { units: vec![unit], ..options() });
+        assert_eq!(bench.get(&vital(0xb1))[4..6], expected);
+    }
+}
+
+#[test]
+fn a_unit_can_be_without_a_name_from_the_beginning() {
+    let unit = UnitOptions { shown: array::ShownIdentity::Nothing, ..UnitOptions::memory(0, 1 << 20) };
+    let mut bench = Bench::new(Options { units: vec![unit], ..options() });
+    let page = DeviceIdPage::parse(&bench.get(&vital(0x83))).unwrap();
+    let of_unit =
+        |designator: &&scsi::vpd::Designator| designator.association == scsi::vpd::Association::LogicalUnit;
+    assert_eq!(page.designators.iter().filter(of_unit).count(), 0);
+}
+
+#[test]
 fn a_page_code_without_evpd_is_refused() {
     let mut bench = Bench::new(options());
     assert_eq!(sense(&bench.ask(&[0x12, 0, 0x80, 0, 0xff, 0]).0), INVALID_FIELD);

@@ -67,6 +67,10 @@ pub struct UnitConfig {
     pub number: Option<u64>,
     pub thin: bool,
     pub read_only: bool,
+    /// As VPD page B1h says it: 1 not rotating, else revolutions in a minute; 1 if not given.
+    pub rotation_rate: Option<u16>,
+    /// It shows no identity (VPD page 83h).
+    pub is_nameless: bool,
     /// The controller whose group is optimized and preferred, counted from 0, while the others' are non-optimized;
     /// all are optimized if not given.
     pub owner: Option<u16>,
@@ -397,6 +401,8 @@ fn unit_options(lun: usize, unit: &UnitConfig, medium: SharedStore) -> array::Un
         } else {
             array::WriteProtection::Writable
         },
+        rotation_rate: unit.rotation_rate.unwrap_or(defaults.rotation_rate),
+        shown: if unit.is_nameless { array::ShownIdentity::Nothing } else { array::ShownIdentity::Own },
         owner: unit.owner,
         ..defaults
     }

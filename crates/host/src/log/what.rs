@@ -118,6 +118,7 @@ pub const CODES: &[&str] = &[
     "disk-ready",
     "disk-resized",
     "disk-changed",
+    "disk-redefined",
     "disk-ending",
     "disk-removed",
     "disk-not-served",
@@ -308,6 +309,7 @@ const fn code_of_report(report: &Report) -> &'static str {
         Report::PathQuarantined { .. } => "path-quarantined",
         Report::Attention { .. } => "unit-attention",
         Report::Resized { .. } => "disk-resized",
+        Report::Redefined { .. } => "disk-redefined",
         Report::CacheLost { .. } => "cache-lost",
         Report::Rediscover { .. } => "units-changed",
         Report::FeatureMissing { .. } => "feature-missing",
@@ -382,6 +384,7 @@ fn inputs_of_report(report: &Report) -> Vec<(&'static str, Input)> {
             inputs.push(("follow-up", text(follow_up)));
             inputs
         }
+        Report::Redefined { from, to, .. } => vec![("from", word(from)), ("to", word(to))],
         Report::Resized { from, to } => vec![("from", Input::Number(*from)), ("to", Input::Number(*to))],
         Report::FeatureMissing { feature } => vec![("feature", text(feature))],
         Report::RequestFailed { failure } => vec![("failure", text(failure))],
@@ -459,6 +462,9 @@ fn inputs_of_geometry(from: &Geometry, to: &Geometry) -> Vec<(&'static str, Inpu
     }
     if from.transfer_max != to.transfer_max {
         inputs.push(("transfer-max", Input::Number(to.transfer_max.into())));
+    }
+    if from.rotation != to.rotation {
+        inputs.push(("rotation", text(&to.rotation)));
     }
     inputs
 }

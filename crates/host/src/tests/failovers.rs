@@ -118,18 +118,83 @@ fn what_cannot_end_is_told_after_its_time() {
     assert_eq!(told(&rig).remove(0).unfinished, 1);
 }
 
+/// The next read is answered with this sense.
+fn refuse_a_read(rig: &mut Rig, key: SenseKey, asc: u8, ascq: u8) {
+    let scope = Scope { class: Class::Read, ..Scope::default() };
+    let sense = Sense::new(key, AdditionalSense::new(asc, ascq));
+    let effect = Effect::Reply(Reply::check_condition(sense.into()));
+    rig.tell_array(array::Event::SetFault(FaultId(1), Fault { scope, when: When::times(1), effect }));
+}
+
 #[test]
 fn a_unit_that_is_gone_on_one_path_touches_the_read_that_finds_out() {
     let mut rig = Rig::new(2);
     let disk = rig.disk(0);
-    let scope = Scope { class: Class::Read, ..Scope::default() };
     // SPC: logical unit not supported.
-    let sense = Sense::new(SenseKey::IllegalRequest, AdditionalSense::new(0x25, 0x00));
-    let effect = Effect::Reply(Reply::check_condition(sense.into()));
-    rig.tell_array(array::Event::SetFault(FaultId(1), Fault { scope, when: When::times(1), effect }));
+    refuse_a_read(&mut rig, SenseKey::IllegalRequest, 0x25, 0x00);
     let read = rig.read(disk, 0);
     assert_eq!(rig.completed[&read], Ok(()));
     let report = told(&rig).remove(0);
     assert_eq!(report.by, Detection::Path(Reason::Gone));
     assert_eq!((report.touched, report.resent, report.first_completion), (1, 1, Some(Duration::ZERO)));
+}
+
+#[test]
+fn a_read_that_parks_because_its_only_path_is_not_ready_is_told() {
+    // SPC: becoming ready; manual intervention required; asymmetric access: transition, standby.
+    for (ascq, by) in
+        [(0x01, Reason::Doubtful), (0x03, Reason::Lost), (0x0a, Reason::Access), (0x0b, Reason::Access)]
+    {
+        let mut rig = Rig::new(1);
+        let disk = rig.disk(0);
+        refuse_a_read(&mut rig, SenseKey::NotReady, 0x04, ascq);
+        let read = rig.read(disk, 0);
+        rig.run_until(|rig| rig.completed.contains_key(&read));
+        assert_eq!(rig.completed[&read], Ok(()));
+        let reports = told(&rig);
+        assert_eq!(reports.len(), 1, "04/{ascq:02x}: {reports:#?}");
+        let report = &reports[0];
+        assert_eq!((report.by, report.touched, report.resent), (Detection::Path(by), 1, 1), "04/{ascq:02x}");
+        assert_eq!(report.failed, 0);
+    }
+}
+
+#[test]
+fn a_read_that_parks_because_every_port_has_become_unavailable_is_told_with_its_wait() {
+    let mut rig = Rig::new(2);
+    let disk = rig.disk(0);
+    rig.set_access(array::AccessState::Unavailable);
+    let read = rig.read(disk, 0);
+    rig.advance(Duration::from_secs(10));
+    assert_eq!((rig.completed.get(&read), told(&rig)), (None, vec![]), "it waits");
+    rig.set_access(array::AccessState::Optimized);
+    rig.run_until(|rig| rig.completed.contains_key(&read));
+    let reports = told(&rig);
+    assert!(!reports.is_empty() && reports.iter().all(|report| report.touched == 1), "{reports:#?}");
+    assert!(reports[0].longest_wait >= Duration::from_secs(10), "{reports:#?}");
+}
+
+#[test]
+fn a_path_that_only_had_to_show_its_identity_again_was_not_lost() {
+    let mut rig = Rig::new(1);
+    let disk = rig.disk(0);
+    // SPC: reported LUNs data has changed.
+    refuse_a_read(&mut rig, SenseKey::UnitAttention, 0x3f, 0x0e);
+    let read = rig.read(disk, 0);
+    rig.advance(Duration::from_secs(5));
+    assert_eq!((rig.completed[&read], told(&rig)), (Ok(()), vec![]));
+    assert!(rig.host.failovers.is_empty());
+}
+
+#[test]
+fn a_read_that_fails_for_good_is_not_waited_for_by_a_loss_after_it() {
+    let mut rig = Rig::new(1);
+    let disk = rig.disk(0);
+    // SPC: unrecovered read error. Then the path is lost with nothing in flight.
+    refuse_a_read(&mut rig, SenseKey::MediumError, 0x11, 0x00);
+    let read = rig.read(disk, 0);
+    assert_eq!(rig.completed[&read], Err(block::Error::Io));
+    rig.cut(0);
+    rig.advance(Duration::from_secs(1));
+    assert!(rig.host.failovers.is_empty() && rig.host.bounced.is_empty());
 }

@@ -4,7 +4,7 @@
 
 use std::io::IoSlice;
 
-use block::{Access, Completion, Geometry, Request, Support, WriteCache};
+use block::{Access, Completion, Geometry, Request, Rotation, Support, WriteCache};
 use clock::{Duration, Instant};
 use nbd::protocol::{
     CommandType, InfoRequest, InfoType, OptionHeader, OptionReplyHeader, OptionReplyType, OptionType,
@@ -30,6 +30,7 @@ pub(crate) fn export(name: &str) -> Export {
             write_cache: WriteCache::Back,
             discard: Support::Yes,
             write_zeroes: Support::Yes,
+            rotation: Rotation::Unknown,
         },
         multi_conn: false,
     }

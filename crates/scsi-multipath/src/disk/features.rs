@@ -1,6 +1,6 @@
 //! What all paths of a disk can do together, and what exports are told of it.
 
-use block::{Access, Geometry, Support, WriteCache};
+use block::{Access, Geometry, Rotation, Support, WriteCache};
 
 use super::report::Feature;
 use crate::unit::{Addressing, Capacity, Unit};
@@ -27,6 +27,7 @@ pub(super) struct Features {
     /// Whether WRITE SAME(16) with UNMAP leaves zeros.
     pub(super) write_same_unmap: bool,
     pub(super) synchronize: Synchronize,
+    rotation: Rotation,
 }
 
 /// How blocks are given back.
@@ -116,6 +117,7 @@ impl Features {
             write_same_blocks,
             write_same_unmap: write_same_unmap && capacity.unmapped_reads_zero,
             synchronize: synchronize(addressing, missing),
+            rotation: unit.rotation,
         })
     }
 
@@ -149,6 +151,7 @@ impl Features {
             } else {
                 Synchronize::Ten
             },
+            rotation: same_rotation(self.rotation, other.rotation),
         }
     }
 
@@ -168,6 +171,7 @@ impl Features {
             discard: if self.discard.is_some() { Support::Yes } else { Support::No },
             // Zeros are written out if there is no shorter way.
             write_zeroes: Support::Yes,
+            rotation: self.rotation,
         }
     }
 }
@@ -176,6 +180,15 @@ impl Features {
 fn addressing(unit: &Unit, capacity: &Capacity, missing: Missing) -> Addressing {
     let fits = capacity.blocks <= u64::from(u32::MAX) + 1;
     if fits && missing.contains(Feature::ReadWrite16) { Addressing::Ten } else { unit.addressing }
+}
+
+/// What a path does not say, another one may; what they say differently is not known.
+fn same_rotation(a: Rotation, b: Rotation) -> Rotation {
+    match (a, b) {
+        (Rotation::Unknown, known) | (known, Rotation::Unknown) => known,
+        (a, b) if a == b => a,
+        _ => Rotation::Unknown,
+    }
 }
 
 const fn synchronize(addressing: Addressing, missing: Missing) -> Synchronize {

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use block::Rotation;
 use clock::{Duration, Instant};
 use multipath::{PathId, PathState};
 use scsi::{AdditionalSense, SenseKey};
@@ -81,6 +82,7 @@ pub(super) struct Probe {
 
 /// What there is a question for.
 const ASKED: FollowUp = FollowUp::IDENTITY
+    .and(FollowUp::INQUIRY)
     .and(FollowUp::CAPACITY)
     .and(FollowUp::MODES)
     .and(FollowUp::LIMITS)
@@ -238,9 +240,7 @@ impl Path {
         let needs_capacity =
             self.unit.capacity.is_none() && matches!(self.unit.path_state(), PathState::Usable(_));
         match self.standing {
-            Standing::Suspect(_) | Standing::Failed(_)
-                if !self.probe.todo.contains(FollowUp::IDENTITY) && !needs_capacity =>
-            {
+            Standing::Suspect(_) | Standing::Failed(_) if !self.probe.gates() && !needs_capacity => {
                 self.standing = Standing::Verified;
                 self.waiting_until = None;
             }
@@ -267,6 +267,18 @@ impl Path {
         self.probe.asking.as_ref()
     }
 
+    /// What else belongs to the subject of a question that was answered.
+    pub(super) fn rest_of(&self, question: Question) -> Option<Question> {
+        match question {
+            Question::BlockLimits => Some(Question::Provisioning),
+            // A device that did not list the page is not asked for it.
+            Question::Provisioning if self.unit.rotation != Rotation::Unknown => {
+                Some(Question::Characteristics)
+            }
+            _ => None,
+        }
+    }
+
     /// Identity first: nothing is sent before it, and an answer by somebody else is worth nothing.
     fn first_todo(&self) -> Option<Question> {
         let askable = self.askable();
@@ -278,6 +290,7 @@ impl Path {
             if self.knows_long_header { Question::PortGroupsExtended } else { Question::PortGroups };
         [
             (FollowUp::IDENTITY, Question::DeviceId),
+            (FollowUp::INQUIRY, Question::Standard),
             (FollowUp::ACCESS, port_groups),
             (FollowUp::CAPACITY, capacity),
             (FollowUp::MODES, Question::Caching6),
@@ -342,6 +355,11 @@ impl Probe {
     /// Whether this is still to be asked about.
     pub(super) const fn wants(&self, what: FollowUp) -> bool {
         self.todo.contains(what)
+    }
+
+    /// Whether something is open that has to be known before anything is sent.
+    const fn gates(&self) -> bool {
+        self.wants(FollowUp::IDENTITY) || self.wants(FollowUp::INQUIRY)
     }
 
     /// Whatever is being asked comes after the identity: an answer by somebody else is worth nothing.

@@ -1,25 +1,28 @@
 //! Questions that the disk asks about a path, and what their answers change.
 
+use block::Rotation;
 use clock::Instant;
 use multipath::PathId;
 use scsi::capacity::Capacity10;
+use scsi::inquiry::{InquiryData, PeripheralQualifier};
 use scsi::port_groups::PortGroups;
-use scsi::vpd::{BlockLimitsPage, DeviceIdPage, LogicalProvisioningPage};
+use scsi::vpd::{BlockCharacteristicsPage, BlockLimitsPage, DeviceIdPage, LogicalProvisioningPage};
 use scsi::{Ending, Lba, ParseError, Status};
 
 use super::path::Standing;
-use super::report::Reason;
+use super::report::{Reason, Report};
 use super::work::Flight;
-use super::{Action, Disk};
+use super::{AccessCause, Action, Disk};
 use crate::command::Kind;
 use crate::disposition::{CommandClass, Failure, FollowUp, PathEffect, disposition};
 use crate::identity::Identity;
 use crate::question::{Answer, Asking, Caching, Question};
-use crate::unit::{Capacity, Contradiction, Limits, Port, Provisioning, same_identity};
+use crate::unit::{Capacity, Contradiction, Limits, Port, Provisioning, rotation, same_identity};
 
 /// What an answer says of its path.
 enum Learned {
     Identity(Option<Identity>, Port),
+    Inquiry(InquiryData),
     Access(PortGroups),
     Capacity(Option<Capacity>),
     Modes(Caching),
@@ -27,6 +30,7 @@ enum Learned {
     Ready,
     Limits(Limits),
     Provisioning(Provisioning),
+    Rotation(Rotation),
 }
 
 impl Disk {
@@ -109,10 +113,9 @@ impl Disk {
         match learn(question, data) {
             Ok(learned) => {
                 path.probe.answered(now);
-                match question {
-                    // The other half of the same subject.
-                    Question::BlockLimits => path.probe.asking = Some(Asking::new(Question::Provisioning)),
-                    _ => path.probe.done(subject(question)),
+                match path.rest_of(question) {
+                    Some(rest) => path.probe.asking = Some(Asking::new(rest)),
+                    None => path.probe.done(subject(question)),
                 }
                 self.take_in(now, id, learned);
             }
@@ -127,19 +130,18 @@ impl Disk {
         }
     }
 
-    /// The device has no answer, or none that makes sense. Only its identity is asked for for ever.
+    /// The device has no answer, or none that makes sense. What the path waits for is asked for for ever.
     fn unanswerable(&mut self, id: PathId, question: Question, now: Instant) {
         let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
         let subject = subject(question);
-        if matches!(subject, FollowUp::IDENTITY | FollowUp::CAPACITY) {
+        if matches!(subject, FollowUp::IDENTITY | FollowUp::INQUIRY | FollowUp::CAPACITY) {
             return path.probe.failed(now);
         }
-        if question == Question::BlockLimits {
-            path.probe.answered(now);
-            path.probe.asking = Some(Asking::new(Question::Provisioning));
+        path.probe.answered(now);
+        if let Some(rest) = path.rest_of(question) {
+            path.probe.asking = Some(Asking::new(rest));
             return;
         }
-        path.probe.answered(now);
         path.probe.done(subject);
         if subject == FollowUp::ACCESS {
             self.access_unanswerable(id);
@@ -173,6 +175,7 @@ impl Disk {
     fn take_in(&mut self, now: Instant, id: PathId, learned: Learned) {
         match learned {
             Learned::Identity(identity, port) => self.identity_shown(now, id, identity.as_ref(), port),
+            Learned::Inquiry(inquiry) => self.inquiry_shown(now, id, &inquiry),
             Learned::Access(groups) => self.access_shown(now, id, &groups),
             Learned::Capacity(capacity) => self.capacity_shown(now, id, capacity),
             Learned::Modes(caching) => {
@@ -192,6 +195,10 @@ impl Disk {
                 self.with_path(now, id, |path| path.unit.provisioning = provisioning);
                 self.refresh_features();
             }
+            Learned::Rotation(rotation) => {
+                self.with_path(now, id, |path| path.unit.rotation = rotation);
+                self.refresh_features();
+            }
         }
     }
 
@@ -208,6 +215,36 @@ impl Disk {
             Some(Err(reason)) => self.quarantine(now, id, reason),
             None => self.quarantine(now, id, Contradiction::Nameless { ours: self.identity.name().clone() }),
         }
+    }
+
+    /// Standard INQUIRY data that may have changed under the path. What is no disk any more is none of its paths; the
+    /// rest is taken over, and told once, whichever of its paths shows it first.
+    fn inquiry_shown(&mut self, now: Instant, id: PathId, inquiry: &InquiryData) {
+        let Some(path) = self.paths.iter().find(|path| path.id == id) else { return };
+        let (ours, theirs) = (path.unit.device_type, inquiry.peripheral.device_type);
+        if inquiry.peripheral.qualifier != PeripheralQualifier::Connected {
+            return self.quarantine(now, id, Contradiction::NotConnected);
+        }
+        if ours != theirs {
+            return self.quarantine(now, id, Contradiction::DeviceType { ours, theirs });
+        }
+        let mut unit = path.unit.clone();
+        unit.redefine(inquiry);
+        let is_told = self.paths.iter().any(|path| path.is_alive() && path.unit.is_defined_as(&unit));
+        let (from, to) = (path.unit.definition(), unit.definition());
+        let reports_access = unit.reports_access && !path.unit.reports_access;
+        self.with_path(now, id, |path| {
+            path.unit = unit;
+            path.settle();
+        });
+        if !is_told {
+            self.report(Report::Redefined { path: id, from, to });
+        }
+        if reports_access {
+            self.want_access(id, AccessCause::Told, now);
+            self.tend(now);
+        }
+        self.sweep_if_due(id);
     }
 
     fn capacity_shown(&mut self, now: Instant, id: PathId, capacity: Option<Capacity>) {
@@ -234,7 +271,7 @@ impl Disk {
 fn is_at_rest(question: Question, answer: Answer) -> bool {
     match answer {
         Answer::Data(_) | Answer::Refused => {
-            !matches!(subject(question), FollowUp::IDENTITY | FollowUp::LIMITS)
+            !matches!(subject(question), FollowUp::IDENTITY | FollowUp::INQUIRY | FollowUp::LIMITS)
         }
         Answer::Failed(failure) => question == Question::Ready && failure == Failure::NotReady,
         Answer::Again(_) | Answer::Lost => false,
@@ -245,14 +282,13 @@ fn is_at_rest(question: Question, answer: Answer) -> bool {
 const fn subject(question: Question) -> FollowUp {
     match question {
         Question::DeviceId => FollowUp::IDENTITY,
+        Question::Standard => FollowUp::INQUIRY,
         Question::PortGroupsExtended | Question::PortGroups => FollowUp::ACCESS,
         Question::Capacity16 | Question::Capacity10 => FollowUp::CAPACITY,
         Question::Caching6 | Question::Caching10 => FollowUp::MODES,
         Question::Ready => FollowUp::READY,
-        Question::BlockLimits | Question::Provisioning => FollowUp::LIMITS,
-        Question::LogicalUnits | Question::Standard | Question::SupportedPages | Question::Serial => {
-            FollowUp::NONE
-        }
+        Question::BlockLimits | Question::Provisioning | Question::Characteristics => FollowUp::LIMITS,
+        Question::LogicalUnits | Question::SupportedPages | Question::Serial => FollowUp::NONE,
     }
 }
 
@@ -268,8 +304,10 @@ fn learn(question: Question, bytes: &[u8]) -> Result<Learned, ParseError> {
             Learned::Capacity(said.last.and_then(|last| Capacity::new(&capacity(last)).ok()))
         }
         Question::Ready => Learned::Ready,
+        Question::Standard => Learned::Inquiry(InquiryData::parse(bytes)?),
         Question::Caching6 | Question::Caching10 => Learned::Modes(Caching::parse(question, bytes)?),
         Question::BlockLimits => Learned::Limits(Limits::new(&BlockLimitsPage::parse(bytes)?)),
+        Question::Characteristics => Learned::Rotation(rotation(&BlockCharacteristicsPage::parse(bytes)?)),
         Question::Provisioning => {
             Learned::Provisioning(Provisioning::new(&LogicalProvisioningPage::parse(bytes)?))
         }

@@ -1,5 +1,6 @@
 //! What is worth a line in the log.
 
+use alloc::string::String;
 use core::fmt;
 
 use clock::Duration;
@@ -38,6 +39,12 @@ pub enum Report {
         path: PathId,
         said: Option<(SenseKey, AdditionalSense)>,
         follow_up: FollowUp,
+    },
+    /// Its standard INQUIRY data changed.
+    Redefined {
+        path: PathId,
+        from: String,
+        to: String,
     },
     /// The size of the disk in bytes changed.
     Resized {
@@ -157,6 +164,7 @@ impl fmt::Display for Report {
             Self::Attention { path, said: None, follow_up } => {
                 write!(f, "path {path} answers oddly: {follow_up}")
             }
+            Self::Redefined { path, from, to } => write!(f, "path {path} is defined anew: {from} -> {to}"),
             Self::Resized { from, to } => write!(f, "size {from} -> {to} bytes"),
             Self::CacheLost { path } => {
                 write!(f, "path {path} says that the write cache was lost; the next flush fails")

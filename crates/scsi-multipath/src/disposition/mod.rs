@@ -146,10 +146,14 @@ impl FollowUp {
     pub const READY: Self = Self(1 << 11);
     /// Re-read the block limits and the ways to deallocate.
     pub const LIMITS: Self = Self(1 << 12);
+    /// Nothing is sent on this path until its standard INQUIRY data was read again: is there a disk, which revision, and
+    /// does it report port groups.
+    pub const INQUIRY: Self = Self(1 << 13);
 
-    const NAMES: [(Self, &str); 13] = [
+    const NAMES: [(Self, &str); 14] = [
         (Self::ACCESS, "access"),
         (Self::IDENTITY, "identity"),
+        (Self::INQUIRY, "inquiry"),
         (Self::CAPACITY, "capacity"),
         (Self::MODES, "modes"),
         (Self::LIMITS, "limits"),

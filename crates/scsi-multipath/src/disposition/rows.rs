@@ -284,11 +284,16 @@ const fn definition_changed(ascq: u8, again: Disposition) -> Disposition {
     let again = again.and(FollowUp::IDENTITY).and(FollowUp::NOTICE);
     match ascq {
         // Target operating conditions, microcode, operating definition changed.
-        0x00..=0x02 | 0x16 => {
-            again.and(FollowUp::CAPACITY).and(FollowUp::MODES).and(FollowUp::LIMITS).and(FollowUp::ACCESS)
-        }
+        0x00..=0x02 | 0x16 => again
+            .and(FollowUp::INQUIRY)
+            .and(FollowUp::CAPACITY)
+            .and(FollowUp::MODES)
+            .and(FollowUp::LIMITS)
+            .and(FollowUp::ACCESS),
         // Inquiry data changed: among them the limits, and whether and how it reports asymmetric access.
-        0x03 => again.and(FollowUp::CAPACITY).and(FollowUp::LIMITS).and(FollowUp::ACCESS),
+        0x03 => {
+            again.and(FollowUp::INQUIRY).and(FollowUp::CAPACITY).and(FollowUp::LIMITS).and(FollowUp::ACCESS)
+        }
         // Device identifier, volume set created, deleted, deassigned, reassigned.
         0x05 | 0x0a..=0x0d => again.and(FollowUp::CAPACITY),
         // Reported LUNs data has changed; iSCSI portal added, removed, changed.

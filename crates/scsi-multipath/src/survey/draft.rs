@@ -3,12 +3,15 @@
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 
-use block::WriteCache;
+use block::{Rotation, WriteCache};
 use clock::Duration;
 use scsi::capacity::Capacity10;
-use scsi::inquiry::{DeviceType, InquiryData, PeripheralQualifier, PortGroupSupport};
+use scsi::inquiry::{DeviceType, InquiryData, PeripheralQualifier};
 use scsi::port_groups::PortGroups;
-use scsi::vpd::{self, BlockLimitsPage, DeviceIdPage, LogicalProvisioningPage, SerialPage, SupportedPages};
+use scsi::vpd::{
+    self, BlockCharacteristicsPage, BlockLimitsPage, DeviceIdPage, LogicalProvisioningPage, SerialPage,
+    SupportedPages,
+};
 use scsi::{Lba, ParseError};
 
 use super::Rejection;
@@ -17,7 +20,7 @@ use crate::identity::{Identity, NoIdentity};
 use crate::question::{Caching, Question};
 use crate::unit::{
     AccessState, Addressing, Capacity, GroupAccess, Limits, Port, Provisioning, Unit, group_states,
-    path_state, transition_max,
+    path_state, reports_access, rotation, sets_access, transition_max,
 };
 use multipath::PathState;
 
@@ -31,6 +34,7 @@ pub(super) struct Draft {
     serial: Option<String>,
     limits: Limits,
     provisioning: Provisioning,
+    rotation: Rotation,
     access: AccessState,
     preferred: bool,
     groups: Option<Box<[GroupAccess]>>,
@@ -60,6 +64,7 @@ impl Default for Draft {
             serial: None,
             limits: Limits::default(),
             provisioning: Provisioning::default(),
+            rotation: Rotation::Unknown,
             access: AccessState::Optimized,
             preferred: false,
             groups: None,
@@ -98,6 +103,10 @@ impl Draft {
             }
             Question::Provisioning => {
                 self.provisioning = Provisioning::new(&LogicalProvisioningPage::parse(bytes)?);
+                None
+            }
+            Question::Characteristics => {
+                self.rotation = rotation(&BlockCharacteristicsPage::parse(bytes)?);
                 None
             }
             Question::PortGroupsExtended | Question::PortGroups => {
@@ -163,13 +172,14 @@ impl Draft {
 
     /// The first question after `question` that this device is to be asked.
     fn after(&self, question: Question) -> Next {
-        const ORDER: [Question; 9] = [
+        const ORDER: [Question; 10] = [
             Question::Standard,
             Question::SupportedPages,
             Question::DeviceId,
             Question::Serial,
             Question::BlockLimits,
             Question::Provisioning,
+            Question::Characteristics,
             Question::PortGroupsExtended,
             Question::Capacity16,
             Question::Caching6,
@@ -190,6 +200,7 @@ impl Draft {
             Question::Serial => listed(vpd::SERIAL_NUMBER),
             Question::BlockLimits => listed(vpd::BLOCK_LIMITS),
             Question::Provisioning => listed(vpd::LOGICAL_PROVISIONING),
+            Question::Characteristics => listed(vpd::BLOCK_CHARACTERISTICS),
             Question::PortGroupsExtended => self.reports_access(),
             // Without it there is no identity: asked even of a device that forgot to list it.
             _ => true,
@@ -197,7 +208,7 @@ impl Draft {
     }
 
     fn reports_access(&self) -> bool {
-        self.inquiry.is_some_and(|inquiry| inquiry.port_groups != PortGroupSupport::None)
+        self.inquiry.as_ref().is_some_and(reports_access)
     }
 
     fn learn_inquiry(&mut self, inquiry: InquiryData) -> Option<Rejection> {
@@ -262,10 +273,6 @@ impl Draft {
 
     /// None only if a question was left out that may not be.
     pub(super) fn into_unit(self) -> Option<Unit> {
-        let reports_access = self.reports_access();
-        let sets_access = self.inquiry.is_some_and(|inquiry| {
-            matches!(inquiry.port_groups, PortGroupSupport::Explicit | PortGroupSupport::Both)
-        });
         let inquiry = self.inquiry?;
         Some(Unit {
             identity: self.identity?,
@@ -278,6 +285,7 @@ impl Draft {
             addressing: self.addressing,
             limits: self.limits,
             provisioning: self.provisioning,
+            rotation: self.rotation,
             write_cache: self.write_cache,
             force_unit_access: self.force_unit_access,
             write_protected: self.write_protected,
@@ -285,8 +293,8 @@ impl Draft {
             access: self.access,
             preferred: self.preferred,
             groups: self.groups,
-            reports_access,
-            sets_access,
+            reports_access: reports_access(&inquiry),
+            sets_access: sets_access(&inquiry),
             transition_max: self.transition_max,
         })
     }

@@ -1,8 +1,12 @@
 //! What a disk does when the logical unit changes under it.
 
-use block::{Access, Error, Support, WriteCache};
+use block::{Access, Error, Rotation, Support, WriteCache};
+use multipath::{Access as PathAccess, PathId, PathState};
 use scsi::SenseKey;
 use scsi::cdb::operation as op;
+use scsi::inquiry::{DeviceType, Peripheral, PeripheralQualifier, PortGroupSupport};
+use scsi::port_groups::AccessState;
+use scsi_multipath::Event;
 
 use crate::device::{BLOCK, Device, sense};
 use crate::rig::{Fault, Rig};
@@ -50,6 +54,81 @@ fn a_disk_that_shrank_goes_on_within_its_end() {
 }
 
 #[test]
+fn a_new_revision_is_taken_over_from_every_path_and_told_once() {
+    for (asc, ascq) in [(0x3f, 0x03), (0x3f, 0x01)] {
+        let mut rig = Rig::new(Device::new(8, 1), 2);
+        rig.device.revision = "2";
+        meet(&mut rig, asc, ascq);
+        let reply = sense(SenseKey::UnitAttention, asc, ascq);
+        rig.handle(Event::Overheard { path: PathId(2), reply });
+        let revisions: Vec<_> =
+            [1, 2].map(|path| rig.disk.unit(PathId(path)).unwrap().revision.clone()).into();
+        assert_eq!(revisions, ["2", "2"], "{asc:x}/{ascq:x}");
+        let told = "defined anew: ACME Story disk 1, port groups -> ACME Story disk 2, port groups";
+        let told = rig.reports.iter().filter(|report| report.to_string().contains(told)).count();
+        assert_eq!(told, 1, "{:#?}", rig.reports);
+    }
+}
+
+#[test]
+fn inquiry_data_that_did_not_change_is_not_told() {
+    let mut rig = Rig::new(Device::new(8, 1), 2);
+    meet(&mut rig, 0x3f, 0x03);
+    assert!(!rig.reported("defined anew"), "{:#?}", rig.reports);
+}
+
+#[test]
+fn nothing_is_sent_on_a_path_before_its_inquiry_data_was_read_again() {
+    let mut rig = Rig::new(Device::new(8, 1), 1);
+    rig.holding.push(op::INQUIRY);
+    rig.fault(1, attention(0x3f, 0x03));
+    let read = rig.read(0, 512);
+    // The identity is shown; the standard data are not.
+    rig.let_one_go();
+    assert_eq!((rig.state(1), rig.completion(read)), (PathState::Waiting, None));
+    rig.let_go();
+    rig.assert_ok(read);
+}
+
+#[test]
+fn what_is_no_disk_any_more_is_no_path_any_more() {
+    let other = Peripheral { device_type: DeviceType::EnclosureServices, ..Peripheral::DISK };
+    let nothing = Peripheral { qualifier: PeripheralQualifier::NotConnected, ..Peripheral::DISK };
+    for (peripheral, said) in [(other, "device type EnclosureServices"), (nothing, "no device is connected")]
+    {
+        let mut rig = Rig::new(Device::new(8, 1), 2);
+        rig.device.peripheral = peripheral;
+        meet(&mut rig, 0x3f, 0x03);
+        assert!(rig.reported("path P1 quarantined") && rig.reported(said), "{:#?}", rig.reports);
+        assert!(rig.reported("path P1 says that its logical units changed"), "it is surveyed again");
+        assert_eq!(rig.state(1), PathState::Down);
+    }
+}
+
+#[test]
+fn a_unit_that_begins_to_report_port_groups_is_asked_for_them() {
+    let mut device = Device::new(8, 1);
+    device.tpgs = PortGroupSupport::None;
+    device.access.insert(1, AccessState::NonOptimized);
+    let mut rig = Rig::new(device, 1);
+    assert_eq!(rig.state(1), PathState::Usable(PathAccess::Optimized));
+    rig.device.tpgs = PortGroupSupport::Implicit;
+    meet(&mut rig, 0x3f, 0x03);
+    assert_eq!(rig.state(1), PathState::Usable(PathAccess::NonOptimized));
+    assert!(rig.reported("disk 1, no port groups -> ACME Story disk 1, port groups"), "{:#?}", rig.reports);
+}
+
+#[test]
+fn a_unit_that_reports_no_port_groups_any_more_is_optimized_everywhere() {
+    let mut device = Device::new(8, 1);
+    device.access.insert(1, AccessState::NonOptimized);
+    let mut rig = Rig::new(device, 1);
+    rig.device.tpgs = PortGroupSupport::None;
+    meet(&mut rig, 0x3f, 0x03);
+    assert_eq!(rig.state(1), PathState::Usable(PathAccess::Optimized));
+}
+
+#[test]
 fn block_limits_are_read_again_when_the_definition_of_the_unit_changed() {
     for (asc, ascq) in [(0x3f, 0x03), (0x3f, 0x01), (0x3f, 0x16)] {
         let mut rig = Rig::new(Device::new(64, 1), 2);
@@ -60,6 +139,28 @@ fn block_limits_are_read_again_when_the_definition_of_the_unit_changed() {
         rig.assert_ok(write);
         assert_eq!(rig.device.executed(op::WRITE_16), 3, "{asc:x}/{ascq:x}");
     }
+}
+
+#[test]
+fn exports_are_told_when_a_medium_turns_that_did_not() {
+    let device = Device { rotation_rate: Some(1), ..Device::new(8, 1) };
+    let mut rig = Rig::new(device, 2);
+    assert_eq!(rig.geometry.map(|geometry| geometry.rotation), Some(Rotation::Solid));
+    rig.device.rotation_rate = Some(7200);
+    meet(&mut rig, 0x3f, 0x03);
+    assert_eq!(rig.geometry.map(|geometry| geometry.rotation), Some(Rotation::PerMinute(7200)));
+}
+
+#[test]
+fn paths_that_do_not_agree_whether_the_medium_turns_leave_it_unknown() {
+    let device = Device { rotation_rate: Some(1), ..Device::new(8, 1) };
+    let mut rig = Rig::new(device, 1);
+    rig.device.rotation_rate = None;
+    rig.find(PathId(2), 2);
+    assert_eq!(rig.geometry.map(|geometry| geometry.rotation), Some(Rotation::Solid), "one does not say");
+    rig.device.rotation_rate = Some(7200);
+    rig.find(PathId(3), 3);
+    assert_eq!(rig.geometry.map(|geometry| geometry.rotation), Some(Rotation::Unknown));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use scsi::mode::{CachingPage, ModePage, ModeParameters};
 use scsi::port_groups::{AccessState, PortGroup, PortGroups, SetPortGroups, StateChange, SupportedStates};
 use scsi::unmap::UnmapList;
 use scsi::vpd::{
-    self, BlockLimitsPage, CodeSet, Designator, DesignatorType, DeviceIdPage, LogicalProvisioningPage,
-    SerialPage, SupportedPages,
+    self, BlockCharacteristicsPage, BlockLimitsPage, CodeSet, Designator, DesignatorType, DeviceIdPage,
+    LogicalProvisioningPage, SerialPage, SupportedPages,
 };
 use scsi::{AdditionalSense, Ascii, Lba, Reply, Residual, Sense, SenseKey};
 
@@ -23,6 +23,8 @@ pub(crate) struct Device {
     pub(crate) medium: Vec<u8>,
     pub(crate) designators: Vec<Designator>,
     pub(crate) tpgs: PortGroupSupport,
+    pub(crate) peripheral: Peripheral,
+    pub(crate) revision: &'static str,
     pub(crate) access: BTreeMap<u16, AccessState>,
     pub(crate) preferred: Option<u16>,
     /// What is reported of groups that report something else than how they stand; none: nothing.
@@ -34,6 +36,8 @@ pub(crate) struct Device {
     pub(crate) write_protected: bool,
     pub(crate) limits: BlockLimitsPage,
     pub(crate) provisioning: LogicalProvisioningPage,
+    /// Of VPD page B1h; none: the device does not have the page.
+    pub(crate) rotation_rate: Option<u16>,
     /// Operation codes that are answered with INVALID COMMAND OPERATION CODE.
     pub(crate) unknown: Vec<u8>,
     pub(crate) reported_blocks: u64,
@@ -55,6 +59,8 @@ impl Device {
             medium: vec![0; blocks * BLOCK],
             designators: vec![Designator::of_logical_unit(DesignatorType::Naa, CodeSet::Binary, naa)],
             tpgs: PortGroupSupport::Implicit,
+            peripheral: Peripheral::DISK,
+            revision: "1",
             access: BTreeMap::from([1, 2, 3, 4].map(|group| (group, AccessState::Optimized))),
             preferred: None,
             reported_access: BTreeMap::new(),
@@ -64,6 +70,7 @@ impl Device {
             write_protected: false,
             limits: BlockLimitsPage::new(Peripheral::DISK),
             provisioning: LogicalProvisioningPage::new(Peripheral::DISK),
+            rotation_rate: None,
             unknown: Vec::new(),
             reported_blocks: blocks as u64,
             blocks_at: BTreeMap::new(),
@@ -170,7 +177,8 @@ impl Device {
         Some(match *cdb {
             Cdb::Inquiry { page: None, .. } => self.inquiry().emit().to_vec(),
             Cdb::Inquiry { page: Some(vpd::SUPPORTED_PAGES), .. } => {
-                let pages = vec![0x00, 0x80, 0x83, 0xb0, 0xb2];
+                let mut pages = vec![0x00, 0x80, 0x83, 0xb0, 0xb2];
+                pages.extend(self.rotation_rate.map(|_| vpd::BLOCK_CHARACTERISTICS));
                 SupportedPages { peripheral, pages }.emit()
             }
             Cdb::Inquiry { page: Some(vpd::SERIAL_NUMBER), .. } => {
@@ -183,6 +191,15 @@ impl Device {
                 DeviceIdPage { peripheral, designators }.emit()
             }
             Cdb::Inquiry { page: Some(vpd::BLOCK_LIMITS), .. } => self.limits.emit(),
+            Cdb::Inquiry { page: Some(vpd::BLOCK_CHARACTERISTICS), .. } => BlockCharacteristicsPage {
+                peripheral,
+                rotation_rate: self.rotation_rate?,
+                product_type: 0,
+                form_factor: 0,
+                force_unit_access_behaviour: false,
+                verify_unmapped_supported: false,
+            }
+            .emit(),
             Cdb::Inquiry { page: Some(vpd::LOGICAL_PROVISIONING), .. } => self.provisioning.emit(),
             Cdb::ReadCapacity16 { .. } => self.capacity(port).emit().to_vec(),
             Cdb::ReadCapacity10 => {
@@ -211,7 +228,7 @@ impl Device {
 
     fn inquiry(&self) -> InquiryData {
         InquiryData {
-            peripheral: Peripheral::DISK,
+            peripheral: self.peripheral,
             removable: false,
             version: 6,
             hierarchical: false,
@@ -221,7 +238,7 @@ impl Device {
             command_queuing: true,
             vendor: Ascii::new("ACME"),
             product: Ascii::new("Story disk"),
-            revision: Ascii::new("1"),
+            revision: Ascii::new(self.revision),
         }
     }
 

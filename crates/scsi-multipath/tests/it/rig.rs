@@ -288,6 +288,13 @@ impl Rig {
         }
     }
 
+    /// Executes the oldest command that was held back.
+    pub(crate) fn let_one_go(&mut self) {
+        let (path, command) = self.held.pop_front().expect("something is held back");
+        self.execute(path, command);
+        self.drain();
+    }
+
     /// Executes what was held back.
     pub(crate) fn let_go(&mut self) {
         self.holding.clear();

@@ -1,5 +1,6 @@
 //! What a survey finds behind a nexus, and what it makes of odd devices.
 
+use block::Rotation;
 use std::collections::BTreeMap;
 
 use clock::Duration;
@@ -102,6 +103,27 @@ fn every_logical_unit_is_found_with_what_a_disk_has_to_know() {
     assert_eq!((unit.port.group, unit.port.relative), (Some(1), Some(1)));
     assert_eq!(unit.access, AccessState::NonOptimized);
     assert_eq!(unit.transition_max, Some(Duration::from_secs(20)));
+}
+
+#[test]
+fn whether_the_medium_turns_is_asked_of_a_device_that_lists_the_page() {
+    for (said, expected) in [
+        (0x0000, Rotation::Unknown),
+        (0x0001, Rotation::Solid),
+        (0x0400, Rotation::Unknown),
+        (0x1c20, Rotation::PerMinute(7200)),
+        (0xffff, Rotation::Unknown),
+    ] {
+        let device = Device { rotation_rate: Some(said), ..Device::new(8, 1) };
+        let surveyed = Target::new([(0, device)]).survey();
+        assert_eq!(surveyed.found[0].1.rotation, expected, "{said:x}");
+    }
+    let mut asked = false;
+    let surveyed = survey_odd(Device::new(8, 1), |command| {
+        asked |= is_page(command, 0xb1);
+        None
+    });
+    assert_eq!((surveyed.found[0].1.rotation, asked), (Rotation::Unknown, false));
 }
 
 #[test]

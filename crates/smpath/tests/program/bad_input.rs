@@ -44,6 +44,15 @@ fn a_target_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_logical_unit_without_identity_is_not_served_and_another_one_is() {
+    let (array, room) = (Array::start(&["--lu", "size=1M,no-identity", "--lu", "size=2M"]), Room::new());
+    let mut run = room.serve(&["--target", &array.portal(0)]);
+    assert_eq!(room.client("").export().size, 2 << 20);
+    assert!(run.said.contains("LUN 0 is not used: it has no identity"), "{}", run.said);
+    run.stop();
+}
+
+#[test]
 fn a_logical_unit_that_is_not_there_is_the_targets_to_map() {
     let (array, room) = (Array::start(&["--lu", "size=1M"]), Room::new());
     let mut run = room.run(&["--target", &array.portal(0), "--lun", "9"]);

@@ -1,6 +1,7 @@
 //! Disks that are served: data that stays, exports by name, tables for people and JSON for programs.
 
 use block::Durability;
+use nbd::protocol::transmission_flags::ROTATIONAL;
 use serde_json::Value;
 
 use crate::common::{Array, Process, Room, TARGET, ask, text};
@@ -80,5 +81,22 @@ fn a_waiver_names_a_disk_and_does_nothing_without_an_open_fence() {
     assert!(said.starts_with("no fence of naa.") && said.ends_with("is open: nothing waits\n"), "{said}");
     Process::start(&["waive", "eui.1", "--control", &control]).fails(&["no disk eui.1", "smpath list"]);
     Process::start(&["waive"]).fails(&["required arguments"]);
+    run.stop();
+}
+
+#[test]
+fn a_medium_that_turns_is_told_to_clients_and_shown() {
+    let turning = ["--lu", "size=1M,id=1,rpm=7200", "--lu", "size=2M,id=2"];
+    let (array, room) = (Array::start(&turning), Room::new());
+    let mut run = room.serve(&["--target", &array.portal(0)]);
+    for (disk, shown, is_rotational) in
+        [("01", "medium       7200 rpm", true), ("02", "medium       solid", false)]
+    {
+        let name = format!("naa.6025a4d00000000100000000000000{disk}");
+        let text = ask(&["show", &name, "--control", &room.control()]);
+        assert!(text.contains(shown), "{text}");
+        let flags = room.client(&name).export().flags;
+        assert_eq!(flags & ROTATIONAL != 0, is_rotational, "{flags:x}");
+    }
     run.stop();
 }
