@@ -140,7 +140,7 @@ const AT_ONCE: Duration = Duration::from_micros(50);
 /// As many as a queue of usual depth holds: what one system call brings leaves by one. More at one time are shared out,
 /// and no path is left so much emptier than another.
 const BATCH_MAX: u32 = 32;
-/// Then the path is chosen anew: one on which nothing is in flight has the advantage, so that each stays measured.
+/// Then the next path has its turn, so that each stays measured.
 pub(crate) const STRETCH: Duration = Duration::from_millis(20);
 /// A request may be expected to wait so much longer for being sent together with others: more than it does behind 32 small
 /// ones at a fast target, less than behind them on a link that is full.
@@ -231,29 +231,38 @@ impl Selection {
         if way == Way::Apart {
             return Some(best);
         }
-        let least = expected(&paths[best], wanted, unmeasured);
-        let limit = least.saturating_add(SLACK_NANOS);
-        let goes_on = |batch: &Batch| {
-            let path = &paths[batch.position];
-            Some(batch.position) != avoid
-                && wanted.now.since(batch.since) < STRETCH
-                && path.rank() == Some(Rank::Optimized)
+        let limit = expected(&paths[best], wanted, unmeasured).saturating_add(SLACK_NANOS);
+        let will_do = |position: usize| {
+            let path = &paths[position];
+            Some(position) != avoid
+                && path.rank() == paths[best].rank()
                 && path.in_flight < paths[best].in_flight.saturating_add(BATCH_MAX)
                 && expected(path, wanted, unmeasured) <= limit
         };
+        let goes_on = |batch: &Batch| wanted.now.since(batch.since) < STRETCH && will_do(batch.position);
         let (position, since) = match self.batch.filter(goes_on) {
             Some(batch) => (batch.position, batch.since),
-            None => {
-                let from = self.batch.map_or(0, |batch| batch.position + 1);
-                let is_as_good = |path: &Path| {
-                    path.rank() == paths[best].rank()
-                        && expected(path, wanted, unmeasured) <= least.saturating_add(least / UNSURE)
-                };
-                (in_turn(paths, from, avoid, is_as_good).unwrap_or(best), wanted.now)
-            }
+            None => (self.next_in_turn(paths, wanted, will_do).unwrap_or(best), wanted.now),
         };
         self.batch = Some(Batch { position, since, at: wanted.now, requests: 1 });
         Some(position)
+    }
+
+    /// The next of the paths that are about as fast as any, whatever is in flight on them now: what is idle after the
+    /// others' turn is not faster for that.
+    fn next_in_turn(&self, paths: &[Path], wanted: Wanted, will_do: impl Fn(usize) -> bool) -> Option<usize> {
+        let turn = |position: usize| paths[position].gauge.turn(wanted.now, wanted.class).unwrap_or_default();
+        let mean = |position: usize| paths[position].gauge.mean(wanted.class).map_or(0, Duration::as_nanos);
+        let candidates = || (0..paths.len()).filter(|position| will_do(*position));
+        let least_of = |time: &dyn Fn(usize) -> u64| candidates().map(time).filter(|time| *time > 0).min();
+        let (turn_min, mean_min) = (least_of(&turn).unwrap_or_default(), least_of(&mean).unwrap_or_default());
+        // By either measure: the deeper a path is used, the longer the one and the shorter the other.
+        let is_as_fast = |position: &usize| {
+            turn(*position) <= turn_min + turn_min / UNSURE || mean(*position) <= mean_min + mean_min / UNSURE
+        };
+        let last = self.batch.map(|batch| batch.position);
+        let next = candidates().filter(is_as_fast).find(|position| Some(*position) > last);
+        next.or_else(|| candidates().find(is_as_fast))
     }
 
     fn numa(&mut self, paths: &[Path], node: Node, avoid: Option<usize>) -> Option<usize> {
@@ -352,17 +361,6 @@ fn unmeasured_turn(paths: &[Path], wanted: Wanted) -> u64 {
 /// When a request is expected to end on a path, as [`Policy::Latency`] reckons.
 pub(crate) fn expectation(paths: &[Path], position: usize, wanted: Wanted) -> Duration {
     Duration::from_nanos(expected(&paths[position], wanted, unmeasured_turn(paths, wanted)))
-}
-
-/// The first that will do, counted round from `from`.
-fn in_turn(
-    paths: &[Path],
-    from: usize,
-    avoid: Option<usize>,
-    will_do: impl Fn(&Path) -> bool,
-) -> Option<usize> {
-    let from = from.min(paths.len());
-    (from..paths.len()).chain(0..from).find(|position| Some(*position) != avoid && will_do(&paths[*position]))
 }
 
 /// The first of the best ranked with the least cost.

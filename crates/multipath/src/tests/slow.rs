@@ -89,6 +89,33 @@ fn latency_shares_equal_paths_equally_over_time() {
 }
 
 #[test]
+fn latency_sends_little_to_a_path_that_has_become_slower_by_less_than_its_slack() {
+    let mut took = [Duration::from_micros(200); 2];
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    let (mut flying, mut taken) = (Vec::new(), [0; 2]);
+    for request in 0..30_000 {
+        if request == 10_000 {
+            assert!(taken.iter().all(|share| *share > 4_000), "{taken:?}");
+            (took[1], taken) = (Duration::from_micros(600), [0; 2]);
+        }
+        while flying.len() == 8 {
+            bench.pass(Duration::from_micros(25));
+            let (over, rest) = flying.into_iter().partition(|(end, _)| *end <= bench.now);
+            flying = rest;
+            let over: Vec<(Instant, u32)> = over;
+            over.into_iter().for_each(|(_, request)| bench.done(request));
+        }
+        let did = bench.submit(request);
+        let path = did.iter().find_map(|did| if let Start(_, path) = did { Some(*path) } else { None });
+        let path = path.expect("there is a path for it") as usize;
+        taken[path] += 1;
+        flying.push((bench.now + took[path], request));
+    }
+    std::eprintln!("TAKEN {taken:?}");
+    assert!(taken[1] < 1_500, "{taken:?}");
+}
+
+#[test]
 fn latency_leaves_no_path_far_emptier_than_another() {
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
     for request in 0..48 {
