@@ -111,7 +111,6 @@ fn latency_sends_little_to_a_path_that_has_become_slower_by_less_than_its_slack(
         taken[path] += 1;
         flying.push((bench.now + took[path], request));
     }
-    std::eprintln!("TAKEN {taken:?}");
     assert!(taken[1] < 1_500, "{taken:?}");
 }
 
