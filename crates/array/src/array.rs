@@ -333,6 +333,12 @@ impl Array {
         self.unit(unit).into_iter().flat_map(|unit| unit.tasks.writes())
     }
 
+    /// How many commands a unit holds, those of nexuses that are closed among them.
+    #[must_use]
+    pub fn held_tasks(&self, unit: UnitId) -> usize {
+        self.unit(unit).map_or(0, |unit| unit.tasks.len())
+    }
+
     /// How often a fault has struck.
     #[must_use]
     pub fn fault_hits(&self, id: FaultId) -> u64 {

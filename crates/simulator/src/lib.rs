@@ -12,6 +12,7 @@ mod host;
 mod injector;
 mod link;
 mod log;
+mod operator;
 mod plan;
 mod random;
 mod scene;

@@ -1,5 +1,7 @@
 //! What a run is made of: everything that a seed draws ("swarm testing": each run has its own mix).
 
+mod ways;
+
 use std::fmt;
 
 use clock::Duration;
@@ -12,6 +14,8 @@ use crate::fault::{Danger, Kind, PlannedFault, group_of};
 use crate::link::Closing;
 use crate::random::Random;
 use crate::target::TargetProfile;
+
+pub(crate) use ways::Ways;
 
 /// Which faults a run may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,7 @@ pub struct Plan {
     pub(crate) fence: FencePolicy,
     pub(crate) policy: Policy,
     pub(crate) hedging: Hedging,
+    pub(crate) ways: Ways,
     pub(crate) no_path: NoPath,
     pub(crate) delayed_removal: Duration,
     pub(crate) digests: bool,
@@ -202,6 +207,7 @@ impl Plan {
             fence: fence.unwrap_or(drawn_fence),
             policy,
             hedging,
+            ways: Ways::draw(seed),
             no_path,
             delayed_removal: Duration::from_secs(random.pick(&[0, 0, 60])),
             digests: random.percent(50),
@@ -220,6 +226,8 @@ impl Plan {
             faults: Vec::new(),
         };
         plan.draw_faults(&mut random);
+        plan.draw_changes();
+        plan.draw_operator();
         plan.reduce(reduction);
         plan
     }
@@ -298,9 +306,9 @@ impl Plan {
         }
     }
 
-    /// Some faults need digests, some would be hidden by them.
+    /// Some faults need digests, some would be hidden by them; some are drawn by themselves.
     fn can_have(&self, kind: Kind) -> bool {
-        kind.digests().is_none_or(|wanted| wanted == self.digests)
+        !kind.is_drawn_apart() && kind.digests().is_none_or(|wanted| wanted == self.digests)
     }
 
     fn reduce(&mut self, reduction: &Reduction) {
@@ -400,6 +408,11 @@ impl fmt::Display for Plan {
             "{}, hedging {:?}, no path: {:?}, removal after {:?}, ",
             self.policy, self.hedging, self.no_path, self.delayed_removal
         )?;
+        let Ways { multipath, alua, access_changes, path_check } = self.ways;
+        write!(f, "multipath {multipath:?}, alua {alua:?} of {access_changes:?}, ")?;
+        if let Some(time) = path_check {
+            write!(f, "idle paths checked after {time:?}, ")?;
+        }
         let fence = match self.fence {
             FencePolicy::Bounded { wait } => format!("bounded by {wait:?}"),
             FencePolicy::Strict => String::from("strict"),

@@ -8,11 +8,12 @@ use scsi_multipath::{FencePolicy, Sharing};
 
 use crate::check::{BoundsCheck, Checks, FenceCheck, NoPathCheck, PaceCheck, Rule, Violation, WireCheck};
 use crate::client::Client;
-use crate::fault::FaultCounters;
+use crate::fault::{FaultCounters, Kind};
 use crate::host::Host;
 use crate::injector::{Injector, Order, Victims};
 use crate::link::{ConnectionId, Door, End, Network};
 use crate::log::{Log, Part};
+use crate::operator::Saying;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::scene::{Agenda, Scene, Source, Timers};
@@ -53,6 +54,16 @@ pub struct Outcome {
     pub recoveries: u64,
     /// Reads that were sent on a second path as well.
     pub hedges: u64,
+    /// Disks were to have one path at a time.
+    pub is_single: bool,
+    /// SET TARGET PORT GROUPS that were sent, and those that the array carried out.
+    pub changes: (u64, u64),
+    /// TEST UNIT READY where idle paths are checked.
+    pub idle_checks: u64,
+    /// What operators said and was not done.
+    pub verbs_refused: u64,
+    /// Paths that operators gave back.
+    pub reinstated: u64,
 }
 
 /// Carries a plan out. Every event is written to `trace`, if there is one: milliseconds, part of the world, what.
@@ -92,6 +103,8 @@ struct World {
     host_state: HostState,
     /// When an operator waives what no proof can be had of.
     operator_at: Option<Instant>,
+    /// What operators have to say, and could not yet.
+    unsaid: Vec<(Kind, Saying)>,
     /// When the present second began, and how many turns it has had.
     pace: (Instant, u64),
 }
@@ -147,6 +160,7 @@ impl World {
                     WireCheck::new(plan.needs_fences() && plan.fence != FencePolicy::Unsafe),
                     PaceCheck::new(plan.hedging),
                     NoPathCheck::new(plan.no_path),
+                    plan.ways,
                     plan.ports(),
                 ),
                 ports_per_controller: plan.ports_per_controller.into(),
@@ -162,6 +176,7 @@ impl World {
             plan: plan.clone(),
             host_state: HostState::Running,
             operator_at: None,
+            unsaid: Vec::new(),
             pace: (Instant::START, 0),
         }
     }
@@ -277,11 +292,27 @@ impl World {
                     self.host_state = HostState::Paused { until };
                 }
                 Order::Pause { .. } => {}
+                Order::Say { kind, saying } => self.unsaid.push((kind, saying)),
                 Order::LateTimers { most } => {
                     let random = self.scene.random.fork(3);
                     self.scene.timers.be_late(most, random);
                 }
             }
+        }
+        self.speak();
+    }
+
+    /// Says what operators have to say, once somebody is there to hear it.
+    fn speak(&mut self) {
+        match self.host_state {
+            HostState::Dead => return,
+            HostState::Paused { until } if self.scene.now < until => {
+                return self.scene.timers.arm(Source::Fault, Some(until));
+            }
+            HostState::Running | HostState::Paused { .. } => {}
+        }
+        for (kind, saying) in std::mem::take(&mut self.unsaid) {
+            self.host.hear(&mut self.scene, kind, saying);
         }
     }
 
@@ -304,7 +335,9 @@ impl World {
         scene.checks.access.forget();
         scene.checks.fences.forget();
         scene.checks.wire.forget();
-        scene.checks.no_path.forget();
+        scene.checks.no_path.forget(self.plan.no_path);
+        scene.checks.operators.process_ended();
+        scene.checks.ways.process_ended();
         self.host = self.host.reborn(&self.plan);
         scene.checks.pace.process_ended();
         scene.checks.up.clear();
@@ -318,6 +351,7 @@ impl World {
             self.scene.note(Part::Run, [4, 0, 0], || "the process starts again");
             self.host_state = HostState::Running;
             self.host.start(&mut self.scene);
+            self.speak();
         }
     }
 
@@ -404,7 +438,7 @@ impl World {
             Phase::Calm if self.operator_at.is_some_and(|at| at <= self.scene.now) => {
                 // What targets keep in their back ends they keep for less than this.
                 self.operator_at = None;
-                self.scene.checks.fences.waived_by_operator();
+                self.scene.checks.fences.waived_by_operator(self.scene.now, None);
                 self.host.waive(&mut self.scene);
                 self.settle();
             }
@@ -441,19 +475,23 @@ impl World {
         if self.phase == Phase::Over {
             let finding = checks.fences.judge();
             checks.found(self.scene.now, Rule::Fence, finding);
+            let finding = checks.operators.judge();
+            checks.found(self.scene.now, Rule::Operator, finding);
         }
         for violation in self.scene.checks.violations().to_vec() {
             self.scene.note(Part::Check, [violation.rule as u64, 0, 0], || violation.to_string());
         }
         let longest_wait = self.clients.iter().map(|client| client.longest_wait).max();
         let Scene { now, log, checks, .. } = self.scene;
+        let mut faults = self.injector.counters;
+        faults.add(&checks.operators.done);
         Outcome {
             hash: log.hash(),
             events: log.events(),
             simulated: now.since(Instant::START),
             requests: checks.completions.answered,
             failed_requests: checks.completions.failed,
-            faults: self.injector.counters,
+            faults,
             commands_lost: self.host.commands_lost,
             nexuses_lost: self.host.nexuses_lost,
             block_writes: checks.medium.executions,
@@ -468,6 +506,11 @@ impl World {
             demotions: checks.pace.demotions,
             recoveries: checks.pace.recoveries,
             hedges: checks.pace.hedges,
+            is_single: self.plan.ways.is_single(),
+            changes: (checks.ways.asked_for, self.target.group_changes),
+            idle_checks: checks.ways.idle_checks,
+            verbs_refused: checks.operators.refused,
+            reinstated: checks.operators.reinstated,
             violations: checks.into_violations(),
         }
     }

@@ -1,6 +1,6 @@
 //! What operators say, and what comes of it.
 
-use array::{Class, Effect, Fault, FaultId, Place, Scope, Until, When};
+use array::{Class, Effect, Fault, FaultId, Place, PortId, Scope, Until, When};
 use clock::Duration;
 use multipath::{Access, NoPath, PathState, Policy};
 
@@ -29,7 +29,12 @@ fn reinstate(path: &str) -> Verb {
 
 /// Reads wait in the array until they are released.
 fn hold_reads(rig: &mut Rig) {
-    let scope = Scope { class: Class::Read, ..Scope::default() };
+    hold_reads_at(rig, None);
+}
+
+/// The same, of one port only.
+fn hold_reads_at(rig: &mut Rig, port: Option<PortId>) {
+    let scope = Scope { class: Class::Read, port, ..Scope::default() };
     let effect = Effect::Hold { place: Place::Queue, until: Until::Released };
     rig.tell_array(array::Event::SetFault(FaultId(1), Fault { scope, when: When::ALWAYS, effect }));
 }
@@ -139,6 +144,36 @@ fn a_drain_is_refused_if_what_is_left_cannot_read() {
     assert!(refusal.contains("no other path can read") && refusal.contains("no answer in time"), "{refusal}");
     assert_eq!(rig.state(path), USABLE);
     assert!(rig.codes(0).contains(&"drain-refused"));
+}
+
+#[test]
+fn a_drain_is_refused_if_the_path_that_could_read_is_lost_before_it_begins() {
+    let mut rig = Rig::new(3);
+    let path = rig.path(0, 0);
+    hold_reads_at(&mut rig, Some(PortId(3)));
+    let ticket = rig.say(drain(&path.to_string()));
+    rig.advance(seconds(1));
+    assert_eq!(rig.answers.get(&ticket), None, "the third path has not read yet");
+    rig.doors[1] = Door::Refusing;
+    rig.cut(1);
+    rig.advance(seconds(5));
+    let refusal = rig.answers[&ticket].as_ref().unwrap_err().to_string();
+    assert!(refusal.contains("no other path can read") && refusal.contains("no answer in time"), "{refusal}");
+    assert_eq!(rig.state(path), USABLE);
+}
+
+#[test]
+fn a_drain_is_refused_if_no_other_path_is_left_when_it_begins() {
+    let mut rig = Rig::new(2);
+    let path = rig.path(0, 0);
+    hold_reads(&mut rig);
+    let ticket = rig.say(drain(&path.to_string()));
+    rig.doors[1] = Door::Refusing;
+    rig.cut(1);
+    rig.advance(seconds(6));
+    let refusal = rig.answers[&ticket].as_ref().unwrap_err().to_string();
+    assert!(refusal.contains("without a usable path"), "{refusal}");
+    assert_eq!(rig.state(path), USABLE);
 }
 
 #[test]

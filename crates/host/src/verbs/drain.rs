@@ -118,21 +118,26 @@ impl Host {
         }
     }
 
-    /// Goes on if every disk has another path that works.
+    /// Goes on if every disk keeps another path that works: that has read a block, and is usable still.
     fn judge(&mut self, drain: Drain) {
         let Stage::Checking { checks, .. } = &drain.stage else { return };
-        for disk in self.disks_of(&self.paths_at(&drain.seats)) {
-            let of_disk = |path: &PathId| self.paths.get(path).is_some_and(|path| path.disk == disk);
-            let mut others = checks.iter().filter(|(path, _)| of_disk(path)).peekable();
-            if others.peek().is_none() || others.clone().any(|(_, check)| *check == Some(Ok(()))) {
+        let paths = self.paths_at(&drain.seats);
+        if let Err(error) = self.leaves_a_path(&paths) {
+            return self.drain_refused(&drain, error);
+        }
+        for disk in self.disks_of(&paths) {
+            let (taken, others): (Vec<PathId>, Vec<PathId>) =
+                self.usable_paths(disk).into_iter().partition(|path| paths.contains(path));
+            let outcome = |path: &PathId| checks.get(path).and_then(Option::as_ref);
+            if taken.is_empty() || others.iter().any(|path| outcome(path) == Some(&Ok(()))) {
                 continue;
             }
-            let failure = |check: &Option<Result<(), Failure>>| match check {
+            let failure = |path: &PathId| match outcome(path) {
                 Some(Err(failure)) => failure.to_string(),
                 _ => String::from("no answer in time"),
             };
             let failures: Vec<String> =
-                others.map(|(path, check)| format!("{path}: {}", failure(check))).collect();
+                others.iter().map(|path| format!("{path}: {}", failure(path))).collect();
             let error =
                 VerbError::NothingElseWorks { disk: self.disk_name(disk), failures: failures.join(", ") };
             return self.drain_refused(&drain, error);

@@ -104,7 +104,8 @@ impl Disk {
     /// The path whose group should be optimized, with its target and group; none if all is well or may soon be.
     fn to_activate(&self) -> Option<(PathId, TargetId, u16)> {
         let may_soon_be = |path: &Path| {
-            let is_hopeful = matches!(path.standing, Standing::Verified | Standing::Suspect(_));
+            let is_hopeful =
+                path.hold.is_none() && matches!(path.standing, Standing::Verified | Standing::Suspect(_));
             let state = path.unit.access;
             is_hopeful
                 && (state == AccessState::Optimized
@@ -119,7 +120,8 @@ impl Disk {
             // SPC lets a port in one of the other states refuse the command.
             _ => None,
         };
-        let able = self.paths.iter().filter_map(|path| {
+        // A group that only paths lead to which an operator keeps out serves nobody.
+        let able = self.paths.iter().filter(|path| path.hold.is_none()).filter_map(|path| {
             let rank = rank(path).filter(|_| path.standing == Standing::Verified && path.unit.sets_access)?;
             Some(((rank, !path.unit.preferred), (path.id, path.target, path.unit.port.group?)))
         });

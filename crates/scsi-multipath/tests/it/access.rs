@@ -9,7 +9,7 @@ use scsi::SenseKey;
 use scsi::cdb::operation as op;
 use scsi::inquiry::PortGroupSupport;
 use scsi::port_groups::AccessState;
-use scsi_multipath::{AccessAnswer, AccessCause, Alua, Event, GroupAccess, Options, TargetId};
+use scsi_multipath::{AccessAnswer, AccessCause, Alua, Event, GroupAccess, Hold, Options, TargetId};
 
 use crate::device::{Device, sense};
 use crate::rig::{Fault, Rig, unit_at};
@@ -522,6 +522,25 @@ fn a_group_that_serves_takes_over_for_one_whose_ports_are_lost() {
     rig.pass(Duration::from_secs(6));
     assert_eq!(changes(&rig), [2]);
     assert_eq!(rig.state(2), OPTIMIZED);
+}
+
+#[test]
+fn a_group_that_serves_takes_over_for_one_whose_path_an_operator_keeps_out() {
+    let mut rig = explicit(PortGroupSupport::Both, Alua::Explicit);
+    all_go_to(&mut rig, [AccessState::Optimized, AccessState::NonOptimized]);
+    rig.handle(Event::Hold { path: PathId(1), hold: Some(Hold::Failed) });
+    rig.pass(Duration::from_secs(6));
+    assert_eq!(changes(&rig), [2]);
+    assert_eq!(rig.state(2), OPTIMIZED);
+}
+
+#[test]
+fn no_group_is_activated_for_a_path_that_an_operator_keeps_out() {
+    let mut rig = explicit(PortGroupSupport::Both, Alua::Explicit);
+    rig.handle(Event::Hold { path: PathId(1), hold: Some(Hold::Drained) });
+    all_go_to(&mut rig, [AccessState::NonOptimized, AccessState::Unavailable]);
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(changes(&rig), []);
 }
 
 #[test]

@@ -9,22 +9,39 @@ use multipath::PathId;
 
 /// Counts the changes of the access state of a unit at a port group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Epoch(pub(crate) u64);
+pub(crate) struct Epoch(u64);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AccessCheck {
+    /// Whether units report port groups: where they do not, nothing but another try tells that a port serves again.
+    are_reported: bool,
     /// In which epoch a path refused a command, and when. What is sent at the same instant was decided on before.
     refused: BTreeMap<PathId, (Epoch, Instant)>,
     pub(crate) refusals: u64,
+    /// How often access states of the array have changed.
+    epoch: u64,
     /// Units whose report of port groups is not true now: nobody can go by what they say.
     pub(crate) stale_reports: u32,
 }
 
 impl AccessCheck {
+    pub(crate) const fn new(are_reported: bool) -> Self {
+        Self { are_reported, refused: BTreeMap::new(), refusals: 0, epoch: 0, stale_reports: 0 }
+    }
+
+    pub(crate) const fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
+    }
+
+    /// The array changed an access state.
+    pub(crate) const fn changed(&mut self) {
+        self.epoch += 1;
+    }
+
     /// The disk was told that this path serves nothing now.
     pub(crate) fn refused(&mut self, now: Instant, path: PathId, epoch: Epoch) {
         self.refusals += 1;
-        if self.stale_reports > 0 {
+        if self.stale_reports > 0 || !self.are_reported {
             return;
         }
         self.refused.insert(path, (epoch, now));

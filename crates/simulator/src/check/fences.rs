@@ -8,13 +8,14 @@ use clock::{Duration, Instant};
 use multipath::PathId;
 use scsi::cdb::operation;
 use scsi::{CdbBytes, Lun};
-use scsi_multipath::{FencePolicy, Report};
+use scsi_multipath::{FencePolicy, Report, Waiver};
 
 #[derive(Debug, Default)]
 pub(crate) struct FenceCheck {
     /// Paths of disks that lost writes, since when, and no fence was opened yet.
     unfenced: BTreeMap<PathId, Instant>,
-    open: BTreeMap<PathId, Instant>,
+    /// Whose they are, and since when.
+    open: BTreeMap<PathId, (u32, Instant)>,
     /// A process was killed, and the next one has not ended its fences yet.
     has_predecessor: bool,
     policy: Option<FencePolicy>,
@@ -22,7 +23,8 @@ pub(crate) struct FenceCheck {
     is_shared: bool,
     /// Writes of unknown fate since a fence ended last.
     in_doubt: Vec<(Lun, CdbBytes)>,
-    operator_waives: bool,
+    /// Of which disk an operator has said that nothing is left, and when; of all if none.
+    waived_at: Option<(Option<u32>, Instant)>,
     pub(crate) proved: u64,
     pub(crate) waived: u64,
     /// The longest time that a fence took.
@@ -59,21 +61,26 @@ impl FenceCheck {
         }
     }
 
-    pub(crate) fn reported(&mut self, now: Instant, report: &Report) -> Result<(), String> {
+    pub(crate) fn reported(&mut self, now: Instant, disk: u32, report: &Report) -> Result<(), String> {
         match report {
             Report::FenceOpened { path } => {
                 self.unfenced.remove(path);
-                self.open.insert(*path, now);
+                self.open.insert(*path, (disk, now));
                 Ok(())
             }
             Report::FenceProved { path, .. } => {
                 self.proved += 1;
                 self.closed(now, *path, "proved")
             }
-            Report::FenceWaived { path, .. } => {
+            Report::FenceWaived { path, by, .. } => {
                 self.waived += 1;
-                if matches!(self.policy, Some(FencePolicy::Strict)) && !self.operator_waives {
-                    return Err(format!("the fence of {path} was waived without an operator's word"));
+                let is_word = *by == Waiver::Operator
+                    && self.waived_at.is_some_and(|(of, at)| at == now && of.is_none_or(|of| of == disk));
+                let is_time = *by == Waiver::Timer && !matches!(self.policy, Some(FencePolicy::Strict));
+                if !is_word && !is_time {
+                    return Err(format!(
+                        "the fence of {path} was waived by {by}, which had said nothing of it"
+                    ));
                 }
                 self.closed(now, *path, "waived")
             }
@@ -85,7 +92,7 @@ impl FenceCheck {
         // It may have been the one that some of them waited for.
         self.in_doubt.clear();
         match self.open.remove(&path) {
-            Some(since) => {
+            Some((_, since)) => {
                 self.longest = self.longest.max(now.since(since));
                 self.has_predecessor &= !self.open.is_empty();
                 Ok(())
@@ -103,9 +110,25 @@ impl FenceCheck {
         self.open.is_empty() && self.unfenced.is_empty() && !self.has_predecessor
     }
 
-    /// An operator says so.
-    pub(crate) fn waived_by_operator(&mut self) {
-        self.operator_waives = true;
+    /// An operator says that nothing is left of old writes of a disk, or of all.
+    pub(crate) fn waived_by_operator(&mut self, now: Instant, disk: Option<u32>) {
+        self.waived_at = Some((disk, now));
+    }
+
+    pub(crate) fn are_open_for(&self, disk: u32) -> bool {
+        self.open.values().any(|(of, _)| *of == disk)
+    }
+
+    /// A disk has said what it had to say: what an operator has waived is over.
+    pub(crate) fn settled(&self, now: Instant, disk: u32) -> Result<(), String> {
+        let Some((of, at)) = self.waived_at.filter(|(_, at)| *at < now) else { return Ok(()) };
+        let left = self.open.iter().find(|(_, (whose, since))| *whose == disk && *since < at);
+        match left {
+            Some((path, _)) if of.is_none_or(|of| of == disk) => {
+                Err(format!("the fence of {path} is open, which an operator has waived"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Disks are made anew.
@@ -113,6 +136,7 @@ impl FenceCheck {
         self.unfenced.clear();
         self.open.clear();
         self.in_doubt.clear();
+        self.waived_at = None;
         self.has_predecessor = true;
     }
 
@@ -147,13 +171,29 @@ mod tests {
         let (mut check, now) = (check(), Instant::START);
         check.lost(now, PATH, None, CdbBytes::new(&[0x8a]));
         assert!(check.judge().unwrap_err().contains("no fence was opened"));
-        check.reported(now, &Report::FenceOpened { path: PATH }).unwrap();
+        check.reported(now, 0, &Report::FenceOpened { path: PATH }).unwrap();
         assert!(check.judge().unwrap_err().contains("still open"));
         let proof = scsi_multipath::Proof::Reinstated;
         let proved = Report::FenceProved { path: PATH, proof, after: Duration::ZERO };
-        check.reported(now, &proved).unwrap();
+        check.reported(now, 0, &proved).unwrap();
         assert_eq!(check.judge(), Ok(()));
-        assert!(check.reported(now, &proved).is_err());
+        assert!(check.reported(now, 0, &proved).is_err());
+    }
+
+    #[test]
+    fn an_operator_waives_what_he_names_and_nothing_else() {
+        let (mut check, now) = (check(), Instant::START);
+        let other = PathId(4);
+        check.reported(now, 0, &Report::FenceOpened { path: PATH }).unwrap();
+        check.reported(now, 1, &Report::FenceOpened { path: other }).unwrap();
+        let (then, later) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
+        check.waived_by_operator(then, Some(0));
+        let waived = |path| Report::FenceWaived { path, by: Waiver::Operator, after: Duration::from_secs(1) };
+        assert!(check.settled(later, 0).is_err());
+        check.reported(then, 0, &waived(PATH)).unwrap();
+        assert_eq!(check.settled(later, 0), Ok(()));
+        assert_eq!(check.settled(later, 1), Ok(()));
+        assert!(check.reported(then, 1, &waived(other)).is_err());
     }
 
     #[test]
@@ -161,11 +201,11 @@ mod tests {
         let (mut check, now, lun) = (check(), Instant::START, Lun::default());
         let cdb = CdbBytes::new(&[0x8a]);
         check.lost(now, PATH, Some(lun), cdb);
-        check.reported(now, &Report::FenceOpened { path: PATH }).unwrap();
+        check.reported(now, 0, &Report::FenceOpened { path: PATH }).unwrap();
         assert!(check.started(lun, cdb).is_err());
         assert_eq!(check.started(lun, CdbBytes::new(&[0x88])), Ok(()));
         let proof = scsi_multipath::Proof::Reinstated;
-        check.reported(now, &Report::FenceProved { path: PATH, proof, after: Duration::ZERO }).unwrap();
+        check.reported(now, 0, &Report::FenceProved { path: PATH, proof, after: Duration::ZERO }).unwrap();
         assert_eq!(check.started(lun, cdb), Ok(()));
     }
 }

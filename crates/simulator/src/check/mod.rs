@@ -10,10 +10,12 @@ mod ledger;
 mod liveness;
 mod medium;
 mod no_path;
+mod operators;
 mod pace;
 mod questions;
 mod register;
 mod shown;
+mod ways;
 mod weather;
 mod window;
 mod wire;
@@ -26,6 +28,7 @@ use multipath::PathState;
 use scsi_multipath::{Reason, Report};
 
 use crate::link::ConnectionId;
+use crate::plan::Ways;
 use crate::stamp::{BlockAt, Content};
 
 pub(crate) use access::{AccessCheck, Epoch};
@@ -37,10 +40,12 @@ pub(crate) use ledger::{Change, Ledger, Moment};
 pub(crate) use liveness::LivenessCheck;
 pub(crate) use medium::{Effect, LostBlock, MediumCheck};
 pub(crate) use no_path::NoPathCheck;
+pub(crate) use operators::{Consequence, Force, Meant, OperatorCheck, Seat, TakenOut};
 pub(crate) use pace::PaceCheck;
 pub(crate) use questions::QuestionsCheck;
 pub(crate) use register::{Loss, RegisterCheck};
 pub(crate) use shown::ShownCheck;
+pub(crate) use ways::WaysCheck;
 pub(crate) use weather::{DISCOVERY, Weather};
 pub(crate) use window::WindowCheck;
 pub(crate) use wire::{Notice, WireCheck};
@@ -99,6 +104,10 @@ pub enum Rule {
     NoPath,
     /// No command goes beyond the window of the target.
     Window,
+    /// What operators say is answered, and kept.
+    Operator,
+    /// A disk has the ways that its settings allow, and uses them as they say.
+    Ways,
     /// An initiator port has one session with a portal group at a time.
     Nexus,
     /// Without faults everything comes to its end.
@@ -139,6 +148,8 @@ pub(crate) struct Checks {
     pub(crate) questions: QuestionsCheck,
     pub(crate) no_path: NoPathCheck,
     pub(crate) window: WindowCheck,
+    pub(crate) operators: OperatorCheck,
+    pub(crate) ways: WaysCheck,
     violations: Vec<Violation>,
 }
 
@@ -152,6 +163,7 @@ impl Checks {
         wire: WireCheck,
         pace: PaceCheck,
         no_path: NoPathCheck,
+        ways: Ways,
         ports: usize,
     ) -> Self {
         Self {
@@ -162,7 +174,9 @@ impl Checks {
             fences,
             no_path,
             window: WindowCheck::default(),
-            weather: Weather::with_ports(ports),
+            operators: OperatorCheck::default(),
+            ways: WaysCheck::new(ways),
+            weather: Weather::with_ports(ports, ways.is_single()),
             wire_is_silent: false,
             silent_damage: 0,
             remapped: None,
@@ -175,7 +189,7 @@ impl Checks {
             durability: DurabilityCheck::default(),
             completions: CompletionCheck::default(),
             bounds,
-            access: AccessCheck::default(),
+            access: AccessCheck::new(ways.access_changes != array::AccessChanges::None),
             liveness: LivenessCheck::default(),
             violations: Vec::new(),
         }
@@ -235,7 +249,7 @@ impl Checks {
     /// A disk reports something.
     pub(crate) fn report(&mut self, at: Instant, disk: u32, report: &Report) {
         self.no_path.reported(at, disk, report);
-        let finding = self.fences.reported(at, report);
+        let finding = self.fences.reported(at, disk, report);
         self.found(at, Rule::Fence, finding);
         if let Report::PathState { path, to: PathState::Down, reason, .. } = report
             && matches!(reason, Reason::Lost | Reason::TimedOut | Reason::Doubtful)
@@ -243,6 +257,18 @@ impl Checks {
         {
             let finding = Err(format!("{path} is down ({reason}) although only its logical unit had faults"));
             self.found(at, Rule::Storm, finding);
+        }
+    }
+
+    /// A verb was answered.
+    pub(crate) fn follow(&mut self, at: Instant, answer: Result<Consequence, String>) {
+        match answer {
+            Ok(Consequence::Held(seats)) => {
+                seats.iter().for_each(|seat| self.weather.hold(at, *seat));
+            }
+            Ok(Consequence::NoPath { disk, no_path }) => self.no_path.set(disk.map(|disk| disk.0), no_path),
+            Ok(Consequence::None) => {}
+            Err(text) => self.found(at, Rule::Operator, Err(text)),
         }
     }
 

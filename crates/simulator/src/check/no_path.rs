@@ -12,6 +12,8 @@ const SLACK: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct NoPathCheck {
     policy: Option<NoPath>,
+    /// What an operator has said of single disks.
+    of_disks: BTreeMap<u32, NoPath>,
     /// Disks without a path, and since when.
     without: BTreeMap<u32, Instant>,
 }
@@ -33,14 +35,32 @@ impl NoPathCheck {
         }
     }
 
-    /// Disks are made anew.
-    pub(crate) fn forget(&mut self) {
-        self.without.clear();
+    /// An operator said so, of one disk or of all, later ones too.
+    pub(crate) fn set(&mut self, disk: Option<u32>, no_path: NoPath) {
+        match disk {
+            Some(disk) => {
+                self.of_disks.insert(disk, no_path);
+            }
+            None => {
+                self.policy = Some(no_path);
+                self.of_disks.clear();
+            }
+        }
+    }
+
+    /// A disk is gone; its number may be another's soon.
+    pub(crate) fn disk_gone(&mut self, disk: u32) {
+        self.of_disks.remove(&disk);
+    }
+
+    /// Disks are made anew, as they are configured.
+    pub(crate) fn forget(&mut self, configured: NoPath) {
+        *self = Self::new(configured);
     }
 
     /// So many requests of a disk wait for a path.
     pub(crate) fn waiting(&self, now: Instant, disk: u32, requests: usize) -> Result<(), String> {
-        let limit = match self.policy {
+        let limit = match self.of_disks.get(&disk).copied().or(self.policy) {
             Some(NoPath::Fail) => Duration::ZERO,
             Some(NoPath::QueueFor(limit)) => limit,
             Some(NoPath::Queue) | None => return Ok(()),

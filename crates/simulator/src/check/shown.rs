@@ -6,6 +6,7 @@ use ::host::DiskIndex;
 use block::Geometry;
 use multipath::PathState;
 use scsi::CdbBytes;
+use scsi::cdb::operation;
 use scsi_multipath::{CommandClass, Disk};
 
 #[derive(Debug, Default)]
@@ -48,10 +49,11 @@ impl ShownCheck {
     }
 
     /// A disk of ours sends nothing that must not be executed twice: so there is nothing that it could send twice by
-    /// mistake.
+    /// mistake. Whether SET TARGET PORT GROUPS may be sent is looked at elsewhere; each is a new attempt.
     pub(crate) fn started(cdb: &CdbBytes) -> Result<(), String> {
         match CommandClass::of(cdb) {
             class if class.repeatable() => Ok(()),
+            _ if cdb.operation_code() == operation::MAINTENANCE_OUT => Ok(()),
             class => Err(format!("{:02x?} is sent, which is {class:?}", cdb.as_slice())),
         }
     }

@@ -1,4 +1,5 @@
-//! What goes wrong. The numbers are those of the fault model that the project tests by.
+//! What goes wrong. The numbers are those of the fault model that the project tests by; from 63 on stands what it does not
+//! have: answers to a change of access states, and what operators say.
 
 mod counters;
 mod rules;
@@ -33,8 +34,8 @@ pub(crate) enum Reach {
     Unit,
     /// Whatever is between the product and its blocks, or the host that it runs on.
     Everything,
-    /// A client, and nobody else.
-    Client,
+    /// A client, and nobody else; or nobody, as far as the product keeps what it promises.
+    Nobody,
 }
 
 macro_rules! kinds {
@@ -166,7 +167,23 @@ kinds! {
     TimersLate = 54, Timely, Everything;
     /// The host stands still for a while.
     HostPaused = 54, Timely, Everything;
-    ClientReconnects = 58, Timely, Client;
+    ClientReconnects = 58, Timely, Nobody;
+    /// SET TARGET PORT GROUPS is refused.
+    ChangeRefused = 63, Timely, Nobody;
+    /// It is answered late, or only after the initiator has given it up.
+    ChangeLate = 63, Timely, Nobody;
+    /// It is answered as done, and nothing is.
+    ChangeLies = 63, Timely, Nobody;
+    /// An operator fails a path, or all of a portal, and reinstates it in the end.
+    OperatorFails = 64, Timely, Nobody;
+    /// An operator drains a path, or all of a portal, and reinstates it in the end.
+    OperatorDrains = 64, Timely, Nobody;
+    OperatorRescans = 64, Timely, Nobody;
+    OperatorSetsPolicy = 64, Timely, Nobody;
+    OperatorSetsNoPath = 64, Timely, Nobody;
+    OperatorSetsRemoval = 64, Timely, Nobody;
+    /// An operator sees that nothing is left of old writes, and says so while a fence is open.
+    OperatorWaives = 64, Timely, Nobody;
 }
 
 /// One fault of a plan.
@@ -197,6 +214,16 @@ impl Kind {
 }
 
 impl Kind {
+    /// Whether it is no part of the swarm, but has its place in runs of its own.
+    pub(crate) const fn is_drawn_apart(self) -> bool {
+        self.number() >= 63
+    }
+
+    /// Whether it is what an operator says.
+    pub(crate) const fn is_said(self) -> bool {
+        self.number() == 64
+    }
+
     /// Whether a unit cannot be seen under its name meanwhile.
     pub(crate) const fn hides_identity(self) -> bool {
         matches!(

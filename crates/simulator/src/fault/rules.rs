@@ -4,6 +4,7 @@ use array::{
     Chance, Class, Effect, Fault, Function, Place, PortId, Response, Scope, Treatment, UnitId, Until, When,
 };
 use clock::Duration;
+use scsi::cdb::operation;
 use scsi::{AdditionalSense, Reply, Residual, Sense, SenseData, SenseKey, Status};
 
 use super::Kind;
@@ -21,6 +22,10 @@ pub(crate) struct Victim {
 impl Kind {
     /// The rule of the array that makes it happen, if it is the array's to do.
     pub(crate) fn rule(self, random: &mut Random, at: Victim) -> Option<Fault> {
+        if let Some(effect) = self.change(random) {
+            let scope = Scope { class: Class::Operation(operation::MAINTENANCE_OUT), ..Scope::default() };
+            return Some(Fault { scope, when: When::ALWAYS, effect });
+        }
         let at_port = Scope { port: Some(at.port), ..Scope::default() };
         let at_unit = Scope { unit: Some(at.unit), ..Scope::default() };
         let scope = if random.percent(50) { at_port } else { at_unit };
@@ -83,6 +88,29 @@ impl Kind {
             _ => return None,
         };
         Some(Fault { scope, when, effect })
+    }
+}
+
+impl Kind {
+    /// What is wrong with the answer to SET TARGET PORT GROUPS.
+    fn change(self, random: &mut Random) -> Option<Effect> {
+        match self {
+            Self::ChangeRefused => {
+                let (key, code) = random.pick(&[
+                    (SenseKey::IllegalRequest, AdditionalSense::INVALID_COMMAND_OPERATION_CODE),
+                    (SenseKey::HardwareError, AdditionalSense::SET_TARGET_PORT_GROUPS_FAILED),
+                    (SenseKey::NotReady, AdditionalSense::LUN_NOT_READY_ALUA_TRANSITION),
+                ]);
+                let sense = SenseData::fixed(&Sense::new(key, code));
+                Some(Effect::Reply(Reply::check_condition(sense)))
+            }
+            Self::ChangeLate => {
+                let until = Until::After(Duration::from_millis(random.spread(500, 40_000)));
+                Some(Effect::Hold { place: Place::Queue, until })
+            }
+            Self::ChangeLies => Some(Effect::Reply(Reply::good())),
+            _ => None,
+        }
     }
 }
 

@@ -10,10 +10,10 @@ use ::host::config::{Digests, DiskConfig, EarlyData, Filter, Initiator, Layer, P
 use ::host::state::State;
 use ::host::{Action, Event, NexusIndex, Options};
 use multipath::{Pace, PathId, PathState, SlowPaths};
-use scsi::{CommandId, Lun};
+use scsi::CommandId;
 use scsi_multipath::Disk;
 
-use crate::check::Epoch;
+use crate::check::{Epoch, Seat};
 use crate::link::ConnectionId;
 use crate::log::Part;
 use crate::plan::Plan;
@@ -26,23 +26,29 @@ const INITIATOR_NAME: &str = "iqn.2026-01.example:host";
 
 #[derive(Debug)]
 pub(crate) struct Host {
-    machine: ::host::Host,
+    pub(crate) machine: ::host::Host,
     /// What outlives the process.
     stored: State,
     /// By the nexuses that they are of; those are numbered as the ports are.
     connections: Vec<Option<Connection>>,
-    /// Commands out, with the access epoch that they were sent in, and the logical unit.
-    in_flight: BTreeMap<(PathId, CommandId), (Epoch, Option<Lun>)>,
+    /// Commands out.
+    pub(crate) in_flight: BTreeMap<(PathId, CommandId), Sent>,
     servers: BTreeMap<ConnectionId, Server>,
     /// NBD clients wait in the listen backlog until discovery is over.
     is_serving: bool,
     backlog: Vec<ConnectionId>,
-    /// How often the access states of the array changed.
-    pub(crate) access_epoch: u64,
     /// Commands that were lost with their nexus after they were sent.
     pub(crate) commands_lost: u64,
     /// Nexuses that were lost after they had been up.
     pub(crate) nexuses_lost: u64,
+}
+
+/// A command that is out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// The access states that it was sent in.
+    epoch: Epoch,
+    pub(crate) seat: Option<Seat>,
 }
 
 impl Host {
@@ -62,7 +68,6 @@ impl Host {
             servers: BTreeMap::new(),
             is_serving: false,
             backlog: Vec::new(),
-            access_epoch: 0,
             commands_lost: 0,
             nexuses_lost: 0,
         }
@@ -71,7 +76,6 @@ impl Host {
     /// The process was killed; the next one finds what this one had stored.
     pub(crate) fn reborn(&self, plan: &Plan) -> Self {
         Self {
-            access_epoch: self.access_epoch,
             commands_lost: self.commands_lost,
             nexuses_lost: self.nexuses_lost,
             ..Self::after(plan, self.stored.clone())
@@ -87,7 +91,7 @@ impl Host {
         self.tell(scene, Event::Start);
     }
 
-    fn tell(&mut self, scene: &mut Scene, event: Event) {
+    pub(crate) fn tell(&mut self, scene: &mut Scene, event: Event) {
         self.machine.handle(scene.now, event);
         scene.touched.add(Source::Host);
     }
@@ -124,6 +128,8 @@ impl Host {
                 scene.checks.disk_gone();
                 scene.checks.pace.disk_gone(disk);
                 scene.checks.shown.disk_gone(disk);
+                scene.checks.ways.disk_gone(disk);
+                scene.checks.no_path.disk_gone(disk.0);
                 self.detach_servers(scene, disk.0);
             }
             Action::Notice(notice) => scene.note(Part::Nexus, [6, 0, 0], || notice.text),
@@ -133,7 +139,8 @@ impl Host {
                 self.stored = state;
                 self.tell(scene, Event::Persisted);
             }
-            Action::CredentialsRefused | Action::Answer { .. } | Action::Ended { .. } => {}
+            Action::Answer { ticket, outcome } => self.answered(scene, ticket, &outcome),
+            Action::CredentialsRefused | Action::Ended { .. } => {}
         }
     }
 
@@ -171,6 +178,11 @@ impl Host {
         self.connections.get(port)?.as_ref().filter(|_| is_up).map(|connection| connection.id)
     }
 
+    /// The connection of a port's nexus, whether it stands or is being made.
+    pub(crate) fn connection(&self, port: usize) -> Option<ConnectionId> {
+        self.connections.get(port)?.as_ref().map(|connection| connection.id)
+    }
+
     /// What keeps the world from being at its best: for the checker of liveness.
     pub(crate) fn waits_for(&self, units: usize) -> Vec<String> {
         let down = self.machine.nexuses().enumerate().filter(|(_, nexus)| !nexus.is_up);
@@ -184,6 +196,9 @@ impl Host {
         for view in self.machine.disks().filter_map(|view| view.disk).flat_map(Disk::paths) {
             if matches!(view.status.state, PathState::Usable(_)) && view.status.pace != Pace::Steady {
                 waiting.push(format!("{} is the last resort", view.status.id));
+            }
+            if view.hold.is_some() {
+                waiting.push(format!("{} is kept out, and was reinstated", view.status.id));
             }
         }
         waiting
@@ -221,11 +236,11 @@ fn options(plan: &Plan, stored: State) -> Options {
             layer: Layer::Multipath,
             slow_paths: SlowPaths::Demote,
             hedging: plan.hedging,
-            multipath: host::config::Multipath::Always,
+            multipath: plan.ways.multipath,
             sharing: plan.sharing,
             fence: plan.fence,
-            alua: scsi_multipath::Alua::Implicit,
-            path_check: None,
+            alua: plan.ways.alua,
+            path_check: plan.ways.path_check,
         },
         filter: Filter::default(),
         salt: plan.seed.to_be_bytes().to_vec(),

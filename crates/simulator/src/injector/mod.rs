@@ -1,6 +1,7 @@
 //! Makes the faults of a plan happen, and ends them.
 
 mod network;
+mod operator;
 mod portal;
 mod unit;
 
@@ -14,6 +15,7 @@ use crate::fault::{FaultCounters, Kind, PlannedFault, Reach, Victim, port_id};
 use crate::host::Host;
 use crate::link::Door;
 use crate::log::Part;
+use crate::operator::Saying;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::scene::{Scene, Source};
@@ -50,6 +52,8 @@ pub(crate) enum Order {
     Pause { until: Instant },
     /// Its timers fire late by so much at most.
     LateTimers { most: Duration },
+    /// An operator says something to it.
+    Say { kind: Kind, saying: Saying },
 }
 
 /// The parts of the world that faults are done to.
@@ -126,6 +130,7 @@ impl Injector {
                 self.turn(scene, &mut victims, number, Turn::End);
             }
         }
+        self.reinstate_all();
     }
 
     fn turn(&mut self, scene: &mut Scene, victims: &mut Victims<'_>, number: usize, turn: Turn) {
@@ -161,7 +166,7 @@ impl Injector {
         match strike.kind.reach() {
             Reach::Unit => weather.unit(scene.now, begins),
             Reach::Everything => weather.everything(scene.now, begins),
-            Reach::Client => {}
+            Reach::Nobody => {}
             Reach::Ports if covers_controller(strike.kind) => {
                 for port in self.ports_beside(strike.port) {
                     weather.port(scene.now, port, begins);
@@ -219,6 +224,7 @@ impl Injector {
                 victims.clients[index].hang_up(scene, "a fault");
             }
             Kind::ProcessKilled | Kind::HostPaused | Kind::TimersLate => self.disturb_host(scene, strike),
+            kind if kind.is_said() => self.say(scene, victims, strike),
             _ => self.disturb_unit(scene, victims, strike),
         }
     }
@@ -238,6 +244,7 @@ impl Injector {
         match strike.kind {
             Kind::AccessFlaps => self.flap(scene, victims, strike),
             Kind::LunRemapped => self.remap(scene, victims, strike),
+            Kind::OperatorWaives => self.say(scene, victims, strike),
             _ => {}
         }
     }
@@ -263,6 +270,7 @@ impl Injector {
                 victims.target.reset_delay = Duration::ZERO;
             }
             Kind::TimersLate => self.orders.push(Order::LateTimers { most: Duration::ZERO }),
+            kind if kind.is_said() => self.take_back(strike),
             _ => {
                 self.mend_route(scene, victims, strike);
                 self.mend_portal(victims, strike);
@@ -287,6 +295,8 @@ const fn middles(kind: Kind) -> u64 {
     match kind {
         Kind::AccessFlaps => 7,
         Kind::LunRemapped => 1,
+        // He looks again and again.
+        Kind::OperatorWaives => 15,
         _ => 0,
     }
 }

@@ -220,7 +220,7 @@ impl Injector {
             scene.checks.access.stale_reports += 1;
             victims.target.tell_array(scene, array::Event::FreezeReport { unit, frozen: true });
         }
-        victims.host.access_epoch += 1;
+        scene.checks.access.changed();
         let group = group_of(strike.port, self.plan.ports_per_controller);
         victims.target.tell_array(scene, array::Event::SetUnitAccess { unit, group, state });
     }
@@ -234,7 +234,7 @@ impl Injector {
         ];
         // Another one each time: the time decides.
         let place = usize::try_from(scene.now.as_nanos() / 1_000 % 4).expect("below four");
-        victims.host.access_epoch += 1;
+        scene.checks.access.changed();
         let (unit, group) = (strike.unit, group_of(strike.port, self.plan.ports_per_controller));
         victims.target.tell_array(scene, array::Event::SetUnitAccess { unit, group, state: states[place] });
     }
@@ -281,7 +281,7 @@ impl Injector {
                     scene.checks.access.stale_reports -= 1;
                     victims.target.tell_array(scene, array::Event::FreezeReport { unit, frozen: false });
                 }
-                victims.host.access_epoch += 1;
+                scene.checks.access.changed();
                 let group = group_of(strike.port, self.plan.ports_per_controller);
                 array::Event::SetUnitAccess { unit, group, state: self.best_state(unit, group) }
             }

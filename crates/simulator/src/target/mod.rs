@@ -81,6 +81,8 @@ pub(crate) struct Target {
     /// How much later than they are done resets are answered.
     pub(crate) reset_delay: Duration,
     pub(crate) slow_resets: u64,
+    /// SET TARGET PORT GROUPS that the array carried out, or had to refuse.
+    pub(crate) group_changes: u64,
     units: u32,
     profile: TargetProfile,
     ports_per_controller: u16,
@@ -143,6 +145,7 @@ impl Target {
             successions: Successions::default(),
             reset_delay: Duration::ZERO,
             slow_resets: 0,
+            group_changes: 0,
             units: u32::try_from(plan.units.len()).expect("few units"),
             profile: plan.target,
             ports_per_controller: plan.ports_per_controller,
@@ -233,6 +236,11 @@ impl Target {
     /// Whatever is told to the array, the medium is looked at, and its answers are passed on.
     pub(crate) fn tell_array(&mut self, scene: &mut Scene, event: array::Event) {
         self.array.handle(scene.now, event);
+        let group_changes = self.array.ports().map(|(_, _, counters)| counters.group_changes).sum();
+        if self.group_changes != group_changes {
+            self.group_changes = group_changes;
+            scene.checks.access.changed();
+        }
         while let Ok(effect) = self.effects.try_recv() {
             scene.note(Part::Medium, effect_numbers(&effect), || format!("{effect:?}"));
             scene.checks.effect(scene.now, &effect);
@@ -488,6 +496,7 @@ fn array_of(plan: &Plan, units: Vec<UnitOptions>) -> Array {
             array::Coordination::Whole
         },
         remapping: array::Remapping::ToldUntilIdentified,
+        access_changes: plan.ways.access_changes,
         ..array::Options::default()
     });
     let other_host = String::from("iqn.2026-01.example:other-host");

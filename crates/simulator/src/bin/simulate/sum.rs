@@ -22,6 +22,11 @@ pub(crate) struct Sum {
     demotions: u64,
     recoveries: u64,
     hedges: u64,
+    single: u64,
+    changes: (u64, u64),
+    idle_checks: u64,
+    verbs_refused: u64,
+    reinstated: u64,
     targets: BTreeMap<TargetProfile, OfTarget>,
     faults: FaultCounters,
 }
@@ -59,6 +64,12 @@ impl Sum {
         self.demotions += outcome.demotions;
         self.recoveries += outcome.recoveries;
         self.hedges += outcome.hedges;
+        self.single += u64::from(outcome.is_single);
+        self.changes.0 += outcome.changes.0;
+        self.changes.1 += outcome.changes.1;
+        self.idle_checks += outcome.idle_checks;
+        self.verbs_refused += outcome.verbs_refused;
+        self.reinstated += outcome.reinstated;
         self.targets.entry(outcome.target).or_default().add(outcome);
         self.faults.add(&outcome.faults);
     }
@@ -87,6 +98,15 @@ impl Sum {
         println!(
             "{} paths put last for being slow, {} back again; {} reads sent twice",
             self.demotions, self.recoveries, self.hedges
+        );
+        println!(
+            "{} runs with one path for each disk; {} changes of port groups sent, {} carried out; {} questions on idle paths; {} paths reinstated, {} verbs refused",
+            self.single,
+            self.changes.0,
+            self.changes.1,
+            self.idle_checks,
+            self.reinstated,
+            self.verbs_refused
         );
         println!(
             "targets (runs, failed; logins in place of a session, of them over running commands, given up;"
