@@ -633,6 +633,17 @@ fn a_path_that_is_asked_in_vain_again_and_again_has_not_lied() {
 }
 
 #[test]
+fn a_check_of_a_path_in_transition_does_not_keep_the_end_of_it_unknown() {
+    let mut rig = checked_every(1);
+    rig.device.access.extend([1, 2].map(|group| (group, AccessState::Transitioning)));
+    let read = rig.read(0, 512);
+    rig.pass(Duration::from_secs(3));
+    rig.device.access.insert(1, AccessState::NonOptimized);
+    rig.pass(Duration::from_secs(2));
+    rig.assert_ok(read);
+}
+
+#[test]
 fn a_check_that_hangs_holds_nothing_up() {
     let mut rig = checked_every(10);
     rig.holding = vec![op::TEST_UNIT_READY];
