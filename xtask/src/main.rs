@@ -25,7 +25,7 @@ usage: cargo run -p xtask -- COMMAND
   bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)
   bench scale [OPTIONS]    a thousand logical units over eight paths each: discovery, memory, a change of access states, the
                            death of a controller (--units N)
-  vm build|run|lio         a guest with a kernel of its own; LIO and a stuck write in it";
+  vm build|run|lio         a guest with a kernel of its own; LIO in it: stuck writes, access states";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -220,6 +220,12 @@ impl Asking {
             Fate::Retry(_) if matches!(disposition.path, PathEffect::Standby | PathEffect::Unavailable) => {
                 Answer::Failed(Failure::NotReady)
             }
+            // Whether it is ready was the question; its port group is asked about when the transition ends.
+            Fate::Retry(_)
+                if disposition.path == PathEffect::Transitioning && self.question == Question::Ready =>
+            {
+                Answer::Failed(Failure::NotReady)
+            }
             Fate::Retry(_) if disposition.path == PathEffect::Transitioning => {
                 self.again(now + TRANSITION_PAUSE, ATTEMPTS_MAX, Failure::NotReady)
             }

@@ -130,7 +130,7 @@ pub(crate) struct Run {
     pub alua: Option<engine::config::Alua>,
     /// Ask each path that was idle for this time whether it is ready (TEST UNIT READY), or off (the default)
     #[arg(long, value_name = "off|TIME", value_parser = units::path_check)]
-    pub path_check: Option<Option<Duration>>,
+    pub path_check: Option<units::PathCheck>,
     /// Who writes to the logical units: exclusive (only this process, the default) or shared (other hosts too: then
     /// a write whose path was lost waits for the fence before it is sent again)
     #[arg(long, value_name = "exclusive|shared", value_parser = units::sharing)]
@@ -445,4 +445,35 @@ pub(crate) struct Waive {
 /// Checks that the words stand for a no-path policy, and keeps them: they go to the process as they are.
 fn no_path_words(text: &str) -> Result<String, String> {
     units::no_path(text).map(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(words: &str) -> Run {
+        let line = ["smpath", "run"].into_iter().chain(words.split_whitespace());
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A value whose type is not what clap takes it for is found out only when it is read.
+    #[test]
+    fn every_option_of_run_takes_its_value() {
+        let run = run(
+            "--target 10.0.0.1 --export nbd://127.0.0.1:10809 --config f --lun 0 --wwid naa.6 --policy numa \
+             --slow-paths ignore --hedge-reads 2% --no-path 60s --fence strict --multipath on --alua explicit \
+             --path-check 60s --sharing shared --early-data off --state none --initiator-name iqn.2026-11.org.smpath:host \
+             --chap-file f --digests header --control c",
+        );
+        assert_eq!(run.path_check, Some(Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn off_is_a_path_check_that_was_asked_for() {
+        assert_eq!(run("--path-check off").path_check, Some(None));
+        assert_eq!(run("").path_check, None);
+    }
 }

@@ -149,8 +149,11 @@ pub(crate) fn hedging(text: &str) -> Result<Hedging, String> {
 /// With more, most reads would be sent twice as soon as a path gets slower.
 const HEDGE_PERCENT_MAX: u8 = 50;
 
+/// None is `off`. A name of its own, because clap takes an option in an option for a value that may be left out.
+pub(crate) type PathCheck = Option<Duration>;
+
 /// `off`, or a time that is not short: it is paid for by each path of each logical unit.
-pub(crate) fn path_check(text: &str) -> Result<Option<Duration>, String> {
+pub(crate) fn path_check(text: &str) -> Result<PathCheck, String> {
     const SHORTEST: Duration = Duration::from_secs(1);
     match text {
         "off" => Ok(None),

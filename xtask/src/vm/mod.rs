@@ -17,7 +17,7 @@ usage: xtask vm COMMAND
 
   build [--uml]            make the guest, with --uml as user-mode Linux too
   run [OPTIONS] -- COMMAND run a command in the guest (--accel tcg|uml|auto, --share DIR[:PATH], --timeout SECONDS)
-  lio [OPTIONS] [FILTER]   a stuck write, LIO and smpath: is newer data kept? (--accel A, --fence MODE, --detail)";
+  lio [OPTIONS] [FILTER]...  LIO and smpath: stuck writes, access states (--accel A, --fence MODE, --detail)";
 
 pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
     let rest = arguments.get(1..).unwrap_or_default();

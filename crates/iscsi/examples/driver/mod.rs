@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use block::Buffer;
 use clock::{Duration, Instant};
 use iscsi::initiator::{Action, Event, LoggedIn, Options, Session};
+use iscsi::pdu::{CommandSerials, Header, Opcode, ScsiCommand};
 use scsi::{CdbBytes, Command, CommandId, Ending, Lun, Reply, TaskAttribute, Transfer};
 
 /// Between two looks at the clock.
@@ -20,6 +21,9 @@ pub(crate) struct Driver {
     started: std::time::Instant,
     actions: VecDeque<Action<()>>,
     pub(crate) lun: Lun,
+    /// Of the last SCSI command that was sent.
+    #[allow(dead_code, reason = "not every program that drives looks at them")]
+    pub(crate) serials: CommandSerials,
 }
 
 impl Driver {
@@ -30,7 +34,8 @@ impl Driver {
         socket.set_read_timeout(Some(POLL.into()))?;
         let session = Session::new(options)?;
         let (actions, started) = (VecDeque::new(), std::time::Instant::now());
-        let mut driver = Self { session, socket, started, actions, lun: Lun::default() };
+        let serials = CommandSerials::default();
+        let mut driver = Self { session, socket, started, actions, lun: Lun::default(), serials };
         driver.handle(Event::Connected);
         Ok(driver)
     }
@@ -91,6 +96,10 @@ impl Driver {
             let mut slices = [IoSlice::new(&[]); 64];
             let used = self.session.transmit(&mut slices);
             if used > 0 {
+                let mut headers =
+                    slices[..used].iter().filter_map(|slice| Some(Header((**slice).try_into().ok()?)));
+                let command = headers.rfind(|header| header.opcode() == Opcode::ScsiCommand);
+                self.serials = command.map_or(self.serials, |header| ScsiCommand::parse(&header).serials);
                 let sent = self.socket.write_vectored(&slices[..used])?;
                 self.handle(Event::Sent(sent));
                 continue;

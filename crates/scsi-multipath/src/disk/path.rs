@@ -279,6 +279,13 @@ impl Path {
         }
     }
 
+    /// The device server has no answer to a question that can be read: the same in words that it knows, from now on.
+    pub(super) fn ask_instead(&mut self, now: Instant, question: Question, simpler: Question) {
+        self.knows_long_header &= question != Question::PortGroupsExtended;
+        self.probe.answered(now);
+        self.probe.asking = Some(Asking::new(simpler));
+    }
+
     /// Identity first: nothing is sent before it, and an answer by somebody else is worth nothing.
     fn first_todo(&self) -> Option<Question> {
         let askable = self.askable();

@@ -78,11 +78,7 @@ impl Disk {
                 }
             }
             Answer::Refused => match question.simpler() {
-                Some(simpler) => {
-                    path.knows_long_header &= question != Question::PortGroupsExtended;
-                    path.probe.answered(now);
-                    path.probe.asking = Some(Asking::new(simpler));
-                }
+                Some(simpler) => path.ask_instead(now, question, simpler),
                 None => self.unanswerable(id, question, now),
             },
             // It has answered.
@@ -122,10 +118,14 @@ impl Disk {
             Err(ParseError::Truncated { needed, .. }) if asking.enlarge(needed) => {
                 path.probe.pause_until(now);
             }
-            Err(_) if subject(question) == FollowUp::ACCESS => {
-                path.probe.failed(now);
-                self.access_not_answered(id);
-            }
+            Err(_) if subject(question) == FollowUp::ACCESS => match question.simpler() {
+                // Linux's target (LIO) does not count the long header, and leaves out as many bytes at the end.
+                Some(simpler) => path.ask_instead(now, question, simpler),
+                None => {
+                    path.probe.failed(now);
+                    self.access_not_answered(id);
+                }
+            },
             Err(_) => self.unanswerable(id, question, now),
         }
     }

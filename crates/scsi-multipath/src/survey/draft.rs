@@ -166,6 +166,8 @@ impl Draft {
             Question::Standard | Question::SupportedPages | Question::Capacity16 | Question::Capacity10 => {
                 Next::Reject(Rejection::Malformed { question, error })
             }
+            // Linux's target (LIO) does not count the long header, and leaves out as many bytes at the end.
+            Question::PortGroupsExtended => Next::Ask(Question::PortGroups),
             _ => self.after(question),
         }
     }

@@ -11,7 +11,7 @@ use scsi::inquiry::PortGroupSupport;
 use scsi::port_groups::AccessState;
 use scsi_multipath::{AccessAnswer, AccessCause, Alua, Event, GroupAccess, Hold, Options, TargetId};
 
-use crate::device::{Device, sense};
+use crate::device::{Device, LongHeader, sense};
 use crate::rig::{Fault, Rig, unit_at};
 
 const OPTIMIZED: PathState = PathState::Usable(Access::Optimized);
@@ -69,17 +69,29 @@ fn the_preferred_bit_is_shown_and_no_part_of_the_state() {
 }
 
 #[test]
-fn a_device_that_refuses_the_long_header_is_asked_for_the_short_one_from_then_on() {
-    let mut rig = rig(1);
-    rig.device.has_long_header = false;
-    rig.device.access.insert(1, AccessState::NonOptimized);
-    rig.fault(1, attention(0x2a, 0x06));
-    rig.read(0, 512);
-    assert_eq!((asked(&rig), rig.state(1)), (2, NON_OPTIMIZED));
-    rig.device.access.insert(1, AccessState::Optimized);
-    rig.fault(1, attention(0x2a, 0x06));
-    rig.read(0, 512);
-    assert_eq!((asked(&rig), rig.state(1)), (3, OPTIMIZED));
+fn a_device_without_a_long_header_that_can_be_read_is_asked_for_the_short_one_from_then_on() {
+    for long_header in [LongHeader::Refused, LongHeader::NotCounted] {
+        let mut rig = rig(1);
+        rig.device.long_header = long_header;
+        rig.device.access.insert(1, AccessState::NonOptimized);
+        rig.fault(1, attention(0x2a, 0x06));
+        rig.read(0, 512);
+        assert_eq!((asked(&rig), rig.state(1)), (2, NON_OPTIMIZED), "{long_header:?}");
+        rig.device.access.insert(1, AccessState::Optimized);
+        rig.fault(1, attention(0x2a, 0x06));
+        rig.read(0, 512);
+        assert_eq!((asked(&rig), rig.state(1)), (3, OPTIMIZED), "{long_header:?}");
+    }
+}
+
+#[test]
+fn a_survey_reads_access_states_whatever_header_the_device_has() {
+    for long_header in [LongHeader::Known, LongHeader::Refused, LongHeader::NotCounted] {
+        let mut device = Device::new(8, 1);
+        device.long_header = long_header;
+        device.access.insert(4, AccessState::Standby);
+        assert_eq!(unit_at(&mut device, 4).access, AccessState::Standby, "{long_header:?}");
+    }
 }
 
 #[test]
@@ -637,6 +649,17 @@ fn a_path_that_is_asked_in_vain_again_and_again_has_not_lied() {
     rig.read(0, 512);
     rig.read(0, 512);
     assert_eq!(rig.state(1), OPTIMIZED);
+}
+
+#[test]
+fn a_check_of_a_path_in_transition_does_not_keep_the_end_of_it_unknown() {
+    let mut rig = checked_every(1);
+    rig.device.access.extend([1, 2].map(|group| (group, AccessState::Transitioning)));
+    let read = rig.read(0, 512);
+    rig.pass(Duration::from_secs(3));
+    rig.device.access.insert(1, AccessState::NonOptimized);
+    rig.pass(Duration::from_secs(2));
+    rig.assert_ok(read);
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub(crate) struct Device {
     pub(crate) preferred: Option<u16>,
     /// What is reported of groups that report something else than how they stand; none: nothing.
     pub(crate) reported_access: BTreeMap<u16, Option<AccessState>>,
-    /// Port groups are reported with the header of 8 bytes, if that is asked for.
-    pub(crate) has_long_header: bool,
+    /// Port groups reported with the header of 8 bytes, if that is asked for.
+    pub(crate) long_header: LongHeader,
     pub(crate) write_cache: bool,
     pub(crate) force_unit_access: bool,
     pub(crate) write_protected: bool,
@@ -49,6 +49,14 @@ pub(crate) struct Device {
     pub(crate) unflushed: usize,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LongHeader {
+    Known,
+    Refused,
+    /// As LIO has it: the length is that of the groups alone, and so the last four bytes are not there.
+    NotCounted,
+}
+
 impl Device {
     /// A thick disk with a write-back cache and FUA; its name ends in `seed`.
     pub(crate) fn new(blocks: usize, seed: u8) -> Self {
@@ -64,7 +72,7 @@ impl Device {
             access: BTreeMap::from([1, 2, 3, 4].map(|group| (group, AccessState::Optimized))),
             preferred: None,
             reported_access: BTreeMap::new(),
-            has_long_header: true,
+            long_header: LongHeader::Known,
             write_cache: true,
             force_unit_access: true,
             write_protected: false,
@@ -217,9 +225,19 @@ impl Device {
                 .emit(form)
             }
             Cdb::ReportTargetPortGroups { format: PortGroupsFormat::Extended, .. }
-                if !self.has_long_header =>
+                if self.long_header == LongHeader::Refused =>
             {
                 return None;
+            }
+            Cdb::ReportTargetPortGroups { format: PortGroupsFormat::Extended, .. }
+                if self.long_header == LongHeader::NotCounted =>
+            {
+                let mut bytes = self.port_groups(PortGroupsFormat::Extended).emit();
+                let length = bytes.len() - 4;
+                bytes.truncate(length);
+                bytes[..4]
+                    .copy_from_slice(&u32::try_from(length - 4).expect("a report is short").to_be_bytes());
+                bytes
             }
             Cdb::ReportTargetPortGroups { format, .. } => self.port_groups(format).emit(),
             _ => return None,

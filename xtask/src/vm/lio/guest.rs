@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::target::Lio;
-use super::{product, raw};
+use super::{alua, product, raw, wire};
 
 /// Which cases, and how much is said about each.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +16,8 @@ pub(super) struct Options {
     /// Values of `smpath run --fence`; none: the default and `unsafe`.
     pub(super) fences: Vec<String>,
     pub(super) detail: bool,
-    pub(super) filter: String,
+    /// A case is run if its line in the table holds one of them; all are if there is none.
+    pub(super) filters: Vec<String>,
 }
 
 impl Options {
@@ -28,20 +29,29 @@ impl Options {
                 "--fence" => options.fences.push(words.next().context("--fence needs a value")?.clone()),
                 "--detail" => options.detail = true,
                 flag if flag.starts_with('-') => bail!("`{flag}` is no option of `xtask vm lio`"),
-                filter => filter.clone_into(&mut options.filter),
+                filter => options.filters.push(filter.to_owned()),
             }
         }
         Ok(options)
     }
+
+    fn wants(&self, case: &Case) -> bool {
+        let line = format!("{}, {}, {}", case.name, case.mode, case.target);
+        self.filters.is_empty() || self.filters.iter().any(|filter| line.contains(filter))
+    }
 }
 
-/// What was in the block at the end.
+/// What was in the block at the end, or that all that was claimed was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The newest data.
     Kept,
     /// What the stuck write brought.
     Corrupt,
+    /// The newest data, whose write had waited for an operator's word.
+    Held,
+    /// It was about other things.
+    Passed,
 }
 
 impl fmt::Display for Verdict {
@@ -49,6 +59,8 @@ impl fmt::Display for Verdict {
         f.pad(match self {
             Self::Kept => "kept",
             Self::Corrupt => "corrupt",
+            Self::Held => "held",
+            Self::Passed => "passed",
         })
     }
 }
@@ -81,15 +93,17 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
         std::env::current_exe()?.parent().map(PathBuf::from).context("a program is in a folder")?;
     let mut cases = raw::cases();
     cases.extend(product::cases(&options.fences)?);
+    cases.extend(wire::cases());
+    cases.extend(alua::cases());
     let lio = Lio::set_up(&programs)?;
     println!("LIO of Linux {}", std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim());
-    println!("{:45} | {:38} | {:10} | {:7} | detail", "case", "mode", "target", "data");
+    println!("{:50} | {:38} | {:11} | {:7} | detail", "case", "mode", "target", "data");
     let (mut wrong, mut run) = (0, 0);
-    for case in cases.iter().filter(|case| format!("{} {}", case.name, case.mode).contains(&options.filter)) {
+    for case in cases.iter().filter(|case| options.wants(case)) {
         let started = Instant::now();
         let seen = (case.run)(&lio);
         run += 1;
-        let head = format!("{:45} | {:38} | {:10}", case.name, case.mode, case.target);
+        let head = format!("{:50} | {:38} | {:11}", case.name, case.mode, case.target);
         let (as_expected, steps) = match seen {
             Ok(Seen { verdict, summary, steps }) => {
                 let as_expected = verdict == case.expected;

@@ -1,10 +1,12 @@
-//! `xtask vm lio`: what becomes of a write that is stuck in the kernel's iSCSI target (LIO) when its path is lost. The
-//! cases run in the guest, by this same program; see [`guest`].
+//! `xtask vm lio`: smpath and the kernel's iSCSI target (LIO). What becomes of a write that is stuck when its path is
+//! lost, and access states that change under load. The cases run in the guest, by this same program; see [`guest`].
 
+mod alua;
 pub(super) mod guest;
 mod product;
 mod raw;
 mod target;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -16,12 +18,12 @@ use super::build::Cache;
 use super::run::{self, Accelerator, Options, Share};
 
 /// All cases, emulated on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// Where the guest finds what was built here.
 const PROGRAMS: &str = "/programs";
 
-/// `xtask vm lio [--accel tcg|uml|auto] [--fence MODE]... [--detail] [FILTER]`.
+/// `xtask vm lio [--accel tcg|uml|auto] [--fence MODE]... [--detail] [FILTER]...`.
 pub(super) fn command(arguments: &[String]) -> Result<ExitCode> {
     let (mut accelerator, mut for_guest) = (None, Vec::new());
     let mut words = arguments.iter();
@@ -82,8 +84,9 @@ fn build_examples(folder: &Path) -> Result<()> {
     ]);
     cargo.arg("--manifest-path").arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
     cargo.arg("--target-dir").arg(folder.parent().context("a profile's folder is in the target folder")?);
-    if folder.file_name().is_some_and(|profile| profile == "release") {
-        cargo.arg("--release");
+    // A profile's folder has its name, but for the default one's.
+    if let Some(profile) = folder.file_name().filter(|profile| *profile != "debug") {
+        cargo.arg("--profile").arg(profile);
     }
     if !cargo.status().context("cargo does not start")?.success() {
         bail!("the examples do not build");
