@@ -276,7 +276,11 @@ fn seconds(millis: u64) -> String {
 }
 
 /// `87us`, `1.2ms`.
+/// Nothing is that fast: zero is that nothing was measured.
 fn micros(micros: u64) -> String {
+    if micros == 0 {
+        return String::from("-");
+    }
     if micros < 1_000 { format!("{micros}us") } else { format!("{:.1}ms", micros as f64 / 1_000.0) }
 }
 
