@@ -325,6 +325,7 @@ impl Host {
                 let what = What::TargetSays { event: event_code(&message) };
                 self.tell(Severity::Info, NoticeKind::Other, Subject::Nexus(index), what, text);
             }
+            initiator::Action::Pinged { took } => self.pinged(index, took),
             initiator::Action::LoggedOut => self.logged_out(index),
             initiator::Action::Disconnect(reason) => {
                 if let initiator::Reason::DroppedByTarget { time2wait } = reason {

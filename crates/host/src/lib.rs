@@ -24,6 +24,7 @@ mod login;
 mod memory;
 pub mod names;
 mod nexus;
+mod ping;
 mod route;
 pub mod state;
 mod survey;
