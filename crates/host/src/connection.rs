@@ -522,6 +522,7 @@ impl Host {
         let logging_out = matches!(link.stage, Stage::LoggingOut);
         nexus.was_not_logged_out = true;
         self.memory.drop_held(index);
+        self.leave_reports(index);
         self.trace(|| Trace::Lost { nexus: NexusIndex(index), was_up });
         self.lose_paths(index, cause);
         self.hasten_damped();
