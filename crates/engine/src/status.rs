@@ -61,6 +61,9 @@ pub struct PathReason {
     pub code: String,
     /// For how long it has been in its state.
     pub since_ms: u64,
+    /// What the last ping of its session took, in microseconds.
+    #[serde(default)]
+    pub nop_us: Option<u64>,
     /// How long that still holds at the most.
     pub for_ms: Option<u64>,
     pub why: String,
@@ -223,6 +226,10 @@ pub struct PathStatus {
     /// The device prefers the port group (PREF); paths are not chosen by it.
     #[serde(default)]
     pub preferred: bool,
+    /// What the last ping of its session took (NOP-Out to NOP-In), in microseconds; sessions are pinged only while they are
+    /// silent.
+    #[serde(default)]
+    pub nop_us: Option<u64>,
     pub in_flight: usize,
     pub completed: u64,
     pub failed: u64,

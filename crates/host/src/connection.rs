@@ -325,6 +325,7 @@ impl Host {
                 let what = What::TargetSays { event: event_code(&message) };
                 self.tell(Severity::Info, NoticeKind::Other, Subject::Nexus(index), what, text);
             }
+            initiator::Action::Pinged { took } => self.pinged(index, took),
             initiator::Action::LoggedOut => self.logged_out(index),
             initiator::Action::Disconnect(reason) => {
                 if let initiator::Reason::DroppedByTarget { time2wait } = reason {
@@ -521,6 +522,7 @@ impl Host {
         let logging_out = matches!(link.stage, Stage::LoggingOut);
         nexus.was_not_logged_out = true;
         self.memory.drop_held(index);
+        self.leave_reports(index);
         self.trace(|| Trace::Lost { nexus: NexusIndex(index), was_up });
         self.lose_paths(index, cause);
         self.hasten_damped();

@@ -1,11 +1,11 @@
 //! The machine as a whole: who is told what, who has something to say, and how it ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use clock::Instant;
 use iscsi::initiator::{self, Session};
 use multipath::PathId;
-use scsi_multipath::Context;
+use scsi_multipath::{Context, TargetId};
 
 use crate::access::AccessPace;
 use crate::activation::Activations;
@@ -17,6 +17,7 @@ use crate::failover::{Bounced, Failover};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::nexus::Nexus;
+use crate::reports::Reports;
 use crate::timers::Timers;
 use crate::verbs::{self, Drain, Drains, Holds};
 
@@ -34,6 +35,9 @@ pub struct Host {
     pub(crate) path_ids: u32,
     pub(crate) memory: Memory,
     pub(crate) access: AccessPace,
+    pub(crate) reports: Reports,
+    /// Targets that refuse the extended header of the port groups.
+    pub(crate) short_headers: BTreeSet<TargetId>,
     pub(crate) activations: Activations,
     pub(crate) timers: Timers<Source>,
     /// Machines that were told something and whose actions were not yet taken.
@@ -85,6 +89,8 @@ impl Host {
             leaving: Vec::new(),
             path_ids: 0,
             access: AccessPace::default(),
+            reports: Reports::new(),
+            short_headers: BTreeSet::new(),
             activations: Activations::default(),
             timers: Timers::new(),
             touched: Agenda::default(),

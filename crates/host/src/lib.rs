@@ -24,6 +24,8 @@ mod login;
 mod memory;
 pub mod names;
 mod nexus;
+mod ping;
+mod reports;
 mod route;
 pub mod state;
 mod survey;

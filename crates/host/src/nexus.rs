@@ -129,6 +129,8 @@ pub(crate) struct Link {
     /// Logical units that were reset on this session, or are to be.
     pub(crate) resets: BTreeMap<Lun, Reset>,
     pub(crate) tasks: Tasks,
+    /// When the target answered a ping last, and how long that took.
+    pub(crate) ping: Option<(Instant, Duration)>,
 }
 
 /// How far the reset of a logical unit has come.
@@ -184,6 +186,7 @@ impl Link {
             was_surveyed: false,
             resets: BTreeMap::new(),
             tasks: Tasks::default(),
+            ping: None,
         }
     }
 }
@@ -272,6 +275,13 @@ impl Nexus {
 
     pub(crate) fn stage_mut(&mut self) -> Option<&mut Stage> {
         self.link_mut().map(|link| &mut link.stage)
+    }
+
+    pub(crate) fn ping(&self) -> Option<(Instant, Duration)> {
+        match &self.phase {
+            Phase::Open(link) => link.ping,
+            _ => None,
+        }
     }
 
     pub(crate) fn link_mut(&mut self) -> Option<&mut Link> {

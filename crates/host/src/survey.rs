@@ -32,10 +32,15 @@ impl Host {
     /// Looks at some logical units; at all if there are none.
     pub(crate) fn start_survey(&mut self, index: u32, scope: Scope, luns: Vec<Lun>) {
         let now = self.now;
+        let is_short = self.short_headers.contains(&self.nexuses[index as usize].target);
         let Some(link) = self.nexuses[index as usize].link_mut() else { return };
         let mut survey = if luns.is_empty() { Survey::new() } else { Survey::for_luns(luns) };
         if std::mem::replace(&mut link.was_surveyed, true) {
             survey = survey.repeated();
+        }
+        survey = survey.sharing();
+        if is_short {
+            survey = survey.with_short_header();
         }
         let mut survey = Box::new(survey);
         survey.handle(now, SurveyEvent::Start);
@@ -108,6 +113,12 @@ impl Host {
             let Some(action) = survey.poll_action() else { return };
             match action {
                 SurveyAction::Send { lun, command } => self.send(index, lun, command),
+                SurveyAction::WantReport { lun, identity, group, since } => {
+                    self.report_wanted(index, lun, identity, group, since);
+                }
+                SurveyAction::Reported { lun, identity, asked, report } => {
+                    self.report_came(index, lun, identity, asked, report);
+                }
                 SurveyAction::Found { lun, unit } => self.unit_found(index, lun, unit),
                 SurveyAction::CacheLost { lun, reply } => self.loss_heard(index, lun, reply),
                 SurveyAction::Rejected { lun, reason } => self.rejected(index, lun, &reason),
@@ -132,7 +143,12 @@ impl Host {
         }
     }
 
-    fn unit_found(&mut self, index: u32, lun: Lun, unit: Box<Unit>) {
+    fn unit_found(&mut self, index: u32, lun: Lun, mut unit: Box<Unit>) {
+        let target = self.nexuses[index as usize].target;
+        if unit.reports_access && !unit.knows_long_header {
+            self.short_headers.insert(target);
+        }
+        unit.knows_long_header = !self.short_headers.contains(&target);
         let nexus = &mut self.nexuses[index as usize];
         let Some(Stage::Survey { scope, sightings, .. }) = nexus.stage_mut() else { return };
         sightings.found.insert(lun);
@@ -180,6 +196,7 @@ impl Host {
                 }
             }
         }
+        self.leave_reports(index);
         self.debts_looked_at(index, &sightings);
     }
 

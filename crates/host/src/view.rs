@@ -78,6 +78,8 @@ pub struct NexusView<'a> {
     /// Why the last connection ended or could not be made.
     pub last_error: Option<&'a str>,
     pub logins: u64,
+    /// What the last ping of the present session took (NOP-Out to NOP-In); it is pinged only while it is silent.
+    pub ping: Option<Duration>,
 }
 
 impl Host {
@@ -182,5 +184,6 @@ fn view_of_nexus(nexus: &Nexus) -> NexusView<'_> {
         is_up: nexus.is_up(),
         last_error: nexus.last_error.as_deref(),
         logins: nexus.logins,
+        ping: nexus.ping().map(|(_, took)| took),
     }
 }

@@ -50,6 +50,13 @@ pub enum Event<R> {
         path: PathId,
         tried: Tried,
     },
+    /// The transport of a path, which was silent, has answered a ping after so long; that of another path, the fastest of
+    /// those that are known, took as long as `peers`.
+    Pinged {
+        path: PathId,
+        took: Duration,
+        peers: Option<Duration>,
+    },
     SetPolicy(Policy),
     SetSlowPaths(SlowPaths),
     SetHedging(Hedging),

@@ -98,6 +98,11 @@ impl Gauge {
         is_fresh.then_some(Duration::from_nanos(meter.mean))
     }
 
+    /// Whether anything was measured lately.
+    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
+        self.meters.iter().any(|meter| meter.samples > 0 && now.since(meter.at) < FRESH)
+    }
+
     /// Requests on the path, on average, when one was started; in 1/16.
     pub(crate) fn depth(&self, class: Class) -> u64 {
         class.place().map_or(0, |place| self.meters[place].depth * 16 / ONE)

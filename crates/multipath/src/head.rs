@@ -102,6 +102,7 @@ impl<R> Head<R> {
             Event::Submit { node, kind, request } => self.submit(now, node, kind, request),
             Event::Hedge { node, kind, avoid, request } => self.hedge(now, node, kind, avoid, request),
             Event::Tried { path, tried } => self.tried(now, path, tried),
+            Event::Pinged { path, took, peers } => self.pinged(now, path, took, peers),
             Event::SetSlowPaths(slow_paths) => {
                 self.slow_paths = slow_paths;
                 self.retime(now);

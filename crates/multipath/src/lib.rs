@@ -40,7 +40,7 @@ pub use options::{
     BACK_OFF_FAILURES, BACK_OFF_FIRST, BACK_OFF_LONGEST, BackOff, HEDGE_PERCENT, Hedging, NoPath, Options,
     PARKED_MAX, PAUSE_MAX, PROBATION, RETRIES_MAX, SlowPaths, Trial,
 };
-pub use pace::{Lag, Pace};
+pub use pace::{Lag, Pace, is_behind};
 pub use paths::{PATHS_MAX, Tried};
 pub use policy::{Distances, LOCAL_DISTANCE, NODES_MAX, Policy, REMOTE_DISTANCE, UnknownPolicy};
 pub use registry::{Entry, HEADS_MAX, HeadIndex, Registry, RegistryFull};

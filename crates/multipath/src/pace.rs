@@ -158,7 +158,8 @@ fn tolerable(peers: Duration) -> Duration {
 }
 
 /// Whether a path that takes so long has fallen behind one that takes as long as the other.
-pub(crate) fn is_behind(took: Duration, peer: Duration) -> bool {
+#[must_use]
+pub fn is_behind(took: Duration, peer: Duration) -> bool {
     took > peer.saturating_mul(FACTOR) + MARGIN
 }
 

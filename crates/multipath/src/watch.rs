@@ -2,7 +2,9 @@
 //!
 //! A path is judged against its peers, never by itself: a logical unit that is slow is slow on all of its paths. Where
 //! peers carry requests of the same class, averages are compared. Where they do not (`numa` uses one path), or nothing
-//! comes back at all, two canaries are: the same small read, at the same time, on both.
+//! comes back at all, two canaries are: the same small read, at the same time, on both. A path that carries nothing is known by
+//! the pings of its transport: where those take far longer than its peers', canaries tell whether reads do as well, since a
+//! target may answer pings when it has nothing better to do.
 
 use clock::{Duration, Instant};
 
@@ -117,6 +119,28 @@ impl<R> Head<R> {
             None => self.begin_comparison(now, position, took, took),
         }
         self.settle(now);
+    }
+
+    /// The transport of a path has answered a ping: is it far behind those of the others?
+    pub(crate) fn pinged(&mut self, now: Instant, id: PathId, took: Duration, peers: Option<Duration>) {
+        let Some(position) = self.paths.position(id) else { return };
+        let path = &self.paths.present()[position];
+        let is_measured = !path.flights.is_empty() || path.gauge.is_fresh(now);
+        if self.slow_paths == SlowPaths::Ignore
+            || is_measured
+            // Pings that took so long have turned out to say nothing of reads.
+            || took < path.watch.patience
+            || path.rank().is_none_or(|rank| rank == Rank::LastResort)
+        {
+            return;
+        }
+        // A peer that carries requests is not pinged; none of those takes less than a ping would.
+        let reads = self.peers(position);
+        let reads = reads.filter_map(|(_, peer)| peer.gauge.fresh_mean(now, Class::SmallRead, SAMPLES_MIN));
+        if reads.chain(peers).min().is_some_and(|peers| is_behind(took, peers)) {
+            self.begin_comparison(now, position, took, took);
+            self.settle(now);
+        }
     }
 
     /// A canary came back.

@@ -129,6 +129,10 @@ impl Question {
         }
     }
 
+    pub(crate) const fn is_of_port_groups(self) -> bool {
+        matches!(self, Self::PortGroupsExtended | Self::PortGroups)
+    }
+
     /// The same question in words that an older device server knows.
     pub(crate) const fn simpler(self) -> Option<Self> {
         match self {

@@ -2,22 +2,27 @@
 //!
 //! One survey for each nexus that was logged in to: REPORT LUNS, then for each logical unit its identity, its
 //! capacity and whatever else a disk has to know. Nothing is written.
+//!
+//! Surveys of several nexuses with one target may share what a logical unit reports of its port groups: each asks whoever
+//! drives it for a report ([`SurveyAction::WantReport`]) before it asks the unit.
 
 mod draft;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use clock::Instant;
+use clock::{Duration, Instant};
 use scsi::inquiry::DeviceType;
 use scsi::luns::LunList;
-use scsi::{CommandId, Ending, Lun, ParseError, Reply, SenseKey};
+use scsi::port_groups::PortGroups;
+use scsi::{CommandId, Ending, Lun, ParseError, Reply, SenseKey, Status};
 
 use crate::command::{Command, Kind};
 use crate::disposition::{CommandClass, Failure, FollowUp, disposition};
-use crate::identity::NoIdentity;
+use crate::identity::{Name, NoIdentity};
 use crate::question::{Answer, Asking, Question};
 use crate::unit::Unit;
 use draft::{Draft, Next};
@@ -33,6 +38,12 @@ pub struct Survey {
     summary: Summary,
     /// Every unit has greeted this nexus already, in an earlier survey.
     is_greeted: bool,
+    /// Whoever drives it knows what other surveys were told of port groups.
+    is_sharing: bool,
+    /// When it began: after the login.
+    since: Instant,
+    /// The target has not refused the extended header of the port groups.
+    knows_long_header: bool,
     next_id: u32,
     actions: VecDeque<SurveyAction>,
 }
@@ -44,6 +55,11 @@ pub enum SurveyEvent {
     Start,
     /// A command of this survey came back.
     Ended(Command, Ending),
+    /// What [`SurveyAction::WantReport`] asked for: a report, or that the survey has to ask by itself.
+    Report {
+        lun: Lun,
+        report: Option<Arc<PortGroups>>,
+    },
     /// The time that [`Survey::poll_timeout`] named has come.
     Timeout,
 }
@@ -56,6 +72,22 @@ pub enum SurveyAction {
     Send {
         lun: Lun,
         command: Command,
+    },
+    /// Only with [`Survey::sharing`]: say [`SurveyEvent::Report`], with a report of this logical unit that was asked for
+    /// at that time or later and lists that group, or with none. It is not waited for longer than a moment.
+    WantReport {
+        lun: Lun,
+        identity: Name,
+        group: u16,
+        since: Instant,
+    },
+    /// What this survey was told, having asked then; none if it was not told. Comes after [`SurveyAction::WantReport`], if
+    /// that brought nothing.
+    Reported {
+        lun: Lun,
+        identity: Name,
+        asked: Instant,
+        report: Option<Arc<PortGroups>>,
     },
     Found {
         lun: Lun,
@@ -121,6 +153,9 @@ pub enum Rejection {
 pub const LUNS_MAX: usize = 4096;
 /// Logical units looked at at the same time: enough to hide the round trips, few enough for any target's queue.
 pub const CONCURRENCY: usize = 8;
+/// How long a report that another survey is waiting for is waited for: far longer than a target that is well takes to answer
+/// one question, and no path is held up for longer by another one that is not.
+const REPORT_PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 enum Stage {
@@ -140,6 +175,15 @@ enum Turn {
     Theirs,
     /// The question is asked again then.
     Ours(Instant),
+    /// Another survey may know; the question is asked then if it does not.
+    Others(Instant),
+}
+
+/// Who asks a logical unit for its port groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    Undecided,
+    Ourselves,
 }
 
 /// What is being found out about one logical unit.
@@ -149,6 +193,11 @@ struct Examination {
     draft: Draft,
     asking: Asking,
     turn: Turn,
+    /// When the question was sent last.
+    asked: Instant,
+    asker: Asker,
+    /// A report of port groups that was asked for before this says nothing of now.
+    since: Instant,
     /// The attention that every new nexus may get has come.
     is_greeted: bool,
     /// Something changed while it was examined.
@@ -187,6 +236,9 @@ impl Survey {
             examinations: Vec::new(),
             summary: Summary { found: 0, rejected: 0, left_out: 0 },
             is_greeted: false,
+            is_sharing: false,
+            since: Instant::START,
+            knows_long_header: true,
             next_id: 0,
             actions: VecDeque::new(),
         }
@@ -198,11 +250,24 @@ impl Survey {
         Self { is_greeted: true, ..self }
     }
 
+    /// What other surveys of the same target were told of port groups is asked for first.
+    #[must_use]
+    pub fn sharing(self) -> Self {
+        Self { is_sharing: true, ..self }
+    }
+
+    /// The target is known to refuse the extended header of the port groups.
+    #[must_use]
+    pub fn with_short_header(self) -> Self {
+        Self { knows_long_header: false, ..self }
+    }
+
     /// Says what happened. Drain [`Survey::poll_action`] afterwards.
     pub fn handle(&mut self, now: Instant, event: SurveyEvent) {
         match event {
-            SurveyEvent::Start => self.start(),
+            SurveyEvent::Start => self.start(now),
             SurveyEvent::Ended(command, ending) => self.ended(now, &command, &ending),
+            SurveyEvent::Report { lun, report } => self.report_came(now, lun, report.as_deref()),
             SurveyEvent::Timeout => self.ask_again(now),
         }
         self.advance();
@@ -223,7 +288,8 @@ impl Survey {
         self.examinations.iter().filter_map(|examination| examination.turn.ours()).chain(listing).min()
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, now: Instant) {
+        self.since = now;
         let Stage::Idle { only } = &mut self.stage else { return };
         if let Some(luns) = only.take() {
             self.examine(luns);
@@ -279,8 +345,38 @@ impl Survey {
             return;
         };
         let examination = &mut self.examinations[position];
-        self.actions.extend(examination.hear(ending));
-        match examination.answered(now, command, ending) {
+        self.actions.extend(examination.hear(now, ending));
+        let question = examination.asking.question;
+        let step = examination.answered(now, command, ending);
+        if self.is_sharing && question.is_of_port_groups() {
+            self.actions.extend(examination.reported(now, &step, command, ending));
+        }
+        self.knows_long_header &= !examination.draft.needs_short_header();
+        self.take_step(now, position, step);
+    }
+
+    /// Another survey was told, or nobody was.
+    fn report_came(&mut self, now: Instant, lun: Lun, report: Option<&PortGroups>) {
+        let is_it = |it: &Examination| it.lun == lun && matches!(it.turn, Turn::Others(_));
+        let Some(position) = self.examinations.iter().position(is_it) else { return };
+        let examination = &mut self.examinations[position];
+        let step = match report {
+            Some(report) => {
+                let next = examination.draft.learn_report(report);
+                examination.follow(next)
+            }
+            None => {
+                examination.asker = Asker::Ourselves;
+                Step::Ask
+            }
+        };
+        self.take_step(now, position, step);
+    }
+
+    fn take_step(&mut self, now: Instant, position: usize, step: Step) {
+        let examination = &mut self.examinations[position];
+        let lun = examination.lun;
+        match step {
             Step::Ask => {
                 examination.turn = Turn::Ours(now);
                 self.ask_again(now);
@@ -312,16 +408,24 @@ impl Survey {
 
     /// Sends every question whose pause is over.
     fn ask_again(&mut self, now: Instant) {
-        let listing = match &mut self.stage {
-            Stage::Listing(asking, turn) => Some((LIST_LUN, &*asking, turn)),
-            _ => None,
-        };
-        let examinations = self.examinations.iter_mut().map(|it| (it.lun, &it.asking, &mut it.turn));
-        for (lun, asking, turn) in listing.into_iter().chain(examinations) {
-            if turn.is_due(now) {
-                *turn = Turn::Theirs;
-                self.actions.push_back(send(&mut self.next_id, lun, asking));
+        if let Stage::Listing(asking, turn) = &mut self.stage
+            && turn.is_due(now)
+        {
+            *turn = Turn::Theirs;
+            self.actions.push_back(send(&mut self.next_id, LIST_LUN, asking));
+        }
+        for examination in self.examinations.iter_mut().filter(|it| it.turn.is_due(now)) {
+            if !self.knows_long_header {
+                examination.ask_for_short_header();
             }
+            if self.is_sharing
+                && let Some(action) = examination.ask_others(now)
+            {
+                self.actions.push_back(action);
+                continue;
+            }
+            (examination.turn, examination.asked) = (Turn::Theirs, now);
+            self.actions.push_back(send(&mut self.next_id, examination.lun, &examination.asking));
         }
     }
 
@@ -333,7 +437,8 @@ impl Survey {
         while self.examinations.len() < CONCURRENCY
             && let Some(lun) = self.waiting.pop_front()
         {
-            let examination = Examination { is_greeted: self.is_greeted, ..Examination::new(lun) };
+            let examination =
+                Examination { is_greeted: self.is_greeted, ..Examination::new(lun, self.since) };
             self.actions.push_back(send(&mut self.next_id, lun, &examination.asking));
             self.examinations.push(examination);
         }
@@ -371,12 +476,16 @@ enum Step {
 }
 
 impl Examination {
-    fn new(lun: Lun) -> Self {
+    /// `since` says from when on reports of its port groups are of now.
+    fn new(lun: Lun, since: Instant) -> Self {
         Self {
             lun,
             draft: Draft::default(),
             asking: Asking::new(Question::Standard),
             turn: Turn::Theirs,
+            asked: since,
+            asker: Asker::Undecided,
+            since,
             is_greeted: false,
             is_in_doubt: false,
             restarts: 0,
@@ -385,14 +494,18 @@ impl Examination {
 
     /// The same from its beginning: what was learned may be of another unit.
     fn again(&self, now: Instant) -> Self {
-        Self { turn: Turn::Ours(now), is_greeted: true, restarts: self.restarts + 1, ..Self::new(self.lun) }
+        let restarts = self.restarts + 1;
+        Self { turn: Turn::Ours(now), is_greeted: true, restarts, ..Self::new(self.lun, now) }
     }
 
     /// A unit attention says that something has changed, perhaps since the identity was read. The first one of a reset
     /// is the greeting of a new nexus (SAM, I_T nexus loss; SPC, 29h) and says nothing.
-    fn hear(&mut self, ending: &Ending) -> Option<SurveyAction> {
+    fn hear(&mut self, now: Instant, ending: &Ending) -> Option<SurveyAction> {
         let Ending::Reply(reply) = ending else { return None };
         let sense = reply.sense.as_ref()?.parse()?;
+        if sense.key == SenseKey::UnitAttention {
+            self.since = now;
+        }
         match sense.additional.asc {
             // An error of an earlier command is news, whoever is told of it.
             _ if sense.deferred => {}
@@ -423,6 +536,10 @@ impl Examination {
                 Err(error) => self.draft.malformed(question, error),
             },
         };
+        self.follow(next)
+    }
+
+    fn follow(&mut self, next: Next) -> Step {
         match next {
             Next::Ask(question) => {
                 self.asking = Asking::new(question);
@@ -437,10 +554,53 @@ impl Examination {
     }
 }
 
+impl Examination {
+    fn ask_for_short_header(&mut self) {
+        if self.asking.question == Question::PortGroupsExtended {
+            self.asking = Asking::new(Question::PortGroups);
+        }
+    }
+
+    /// Lets others tell how the port groups stand, if they may know.
+    fn ask_others(&mut self, now: Instant) -> Option<SurveyAction> {
+        if !self.asking.question.is_of_port_groups() {
+            return None;
+        }
+        if core::mem::replace(&mut self.asker, Asker::Ourselves) == Asker::Ourselves {
+            return None;
+        }
+        let (identity, group) = (self.draft.name()?.clone(), self.draft.group()?);
+        self.turn = Turn::Others(now + REPORT_PATIENCE);
+        Some(SurveyAction::WantReport { lun: self.lun, identity, group, since: self.since })
+    }
+
+    /// For others: what came of a question about port groups, if it is not asked again at once.
+    fn reported(
+        &self,
+        now: Instant,
+        step: &Step,
+        command: &Command,
+        ending: &Ending,
+    ) -> Option<SurveyAction> {
+        let is_asked_again = match step {
+            Step::Wait(at) => *at <= now,
+            Step::Ask => self.asking.question.is_of_port_groups(),
+            _ => false,
+        };
+        if is_asked_again {
+            return None;
+        }
+        let is_good = matches!(ending, Ending::Reply(reply) if reply.status == Status::Good);
+        let report = PortGroups::parse(command.data()).ok().filter(|_| is_good).map(Arc::new);
+        let identity = self.draft.name()?.clone();
+        Some(SurveyAction::Reported { lun: self.lun, identity, asked: self.asked, report })
+    }
+}
+
 impl Turn {
     const fn ours(self) -> Option<Instant> {
         match self {
-            Self::Ours(at) => Some(at),
+            Self::Ours(at) | Self::Others(at) => Some(at),
             Self::Theirs => None,
         }
     }

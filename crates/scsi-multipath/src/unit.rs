@@ -52,6 +52,8 @@ pub struct Unit {
     pub sets_access: bool,
     /// How long an implicit transition may take, if the device says (RTPG extended header).
     pub transition_max: Option<Duration>,
+    /// It has not refused the extended header of the port groups (RTPG).
+    pub knows_long_header: bool,
 }
 
 /// How large the logical unit is, and in what (READ CAPACITY).

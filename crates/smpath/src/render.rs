@@ -180,6 +180,9 @@ pub(crate) fn explained(disk: &ExplainStatus) -> String {
     for path in &disk.paths {
         text += &format!("  P{} {} LUN {}, {}: {}", path.path, path.portal, path.lun, path.state, path.why);
         text += &times(Some(path.since_ms), path.for_ms);
+        if let Some(took) = path.nop_us {
+            text += &format!("; last NOP round trip {}", micros(took));
+        }
         if !path.remedy.is_empty() {
             text += &format!("\n      what changes it: {}", path.remedy);
         }
@@ -224,6 +227,7 @@ fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
         "FAILED",
         "P50",
         "P99",
+        "NOP",
     ]);
     for disk in disks {
         for path in &disk.paths {
@@ -240,6 +244,7 @@ fn path_table<'a>(disks: impl Iterator<Item = &'a DiskStatus>) -> String {
                 path.failed.to_string(),
                 micros(path.latency.p50_us),
                 micros(path.latency.p99_us),
+                path.nop_us.map_or_else(|| String::from("-"), micros),
             ]);
         }
     }
@@ -356,12 +361,14 @@ mod tests {
             in_flight: 0,
             completed: 0,
             failed: 0,
+            nop_us: Some(350),
             latency: engine::status::LatencyStatus::default(),
         };
         let shown = disk(&DiskStatus { paths: vec![path], ..status() });
         let row = shown.lines().last().unwrap();
         let columns: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(columns[3..7], ["0", "2*", "standby?", "down"]);
+        assert_eq!(columns.last(), Some(&"350us"));
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl Shard {
             access: view.access.to_string(),
             access_assumed: view.is_assumed,
             preferred: view.preferred,
+            nop_us: nexus.ping.map(clock::Duration::as_micros),
             in_flight: path.in_flight,
             completed: path.completed,
             failed: path.failed,

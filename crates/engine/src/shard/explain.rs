@@ -63,6 +63,7 @@ impl Shard {
         let nexus = view.as_ref().and_then(|view| self.host.nexus(view.nexus));
         PathReason {
             path: path.path.0,
+            nop_us: nexus.as_ref().and_then(|nexus| nexus.ping).map(clock::Duration::as_micros),
             portal: nexus.map_or_else(String::new, |nexus| nexus.portal.to_string()),
             lun: view.map_or_else(String::new, |view| view.lun.to_string()),
             state: path.state.to_string(),

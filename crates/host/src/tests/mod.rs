@@ -10,5 +10,6 @@ mod holds;
 mod losses;
 mod memory;
 mod operators;
+mod pings;
 mod rig;
 mod surveys;

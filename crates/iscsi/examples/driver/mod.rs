@@ -77,7 +77,9 @@ impl Driver {
     pub(crate) fn handle(&mut self, event: Event<()>) {
         let now = Instant::START + Duration::from(self.started.elapsed());
         self.session.handle(now, event);
-        self.actions.extend(core::iter::from_fn(|| self.session.poll_action()));
+        let actions = core::iter::from_fn(|| self.session.poll_action());
+        // Whoever waits for an answer does not wait for that of a ping.
+        self.actions.extend(actions.filter(|action| !matches!(action, Action::Pinged { .. })));
     }
 
     /// Sends and receives until there is something to say.

@@ -50,9 +50,10 @@ impl Keepalive {
         }
     }
 
-    /// Whether this is the answer that is waited for.
-    pub(super) fn answer(&mut self, tag: InitiatorTaskTag) -> bool {
-        self.ping.take_if(|ping| ping.tag == tag).is_some()
+    /// How long the answer took since the ping left; none if it is not the one that is waited for.
+    pub(super) fn answer(&mut self, now: Instant, tag: InitiatorTaskTag) -> Option<Duration> {
+        let ping = self.ping.take_if(|ping| ping.tag == tag)?;
+        Some(now.since(ping.since))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

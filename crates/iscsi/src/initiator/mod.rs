@@ -125,6 +125,11 @@ pub enum Action<C> {
     },
     Discovered(Vec<TargetRecord>),
     AsyncMessage(AsyncMessage),
+    /// The target has answered a ping of ours (RFC 7143, 11.18), so long after that left. Pings are sent to a target that
+    /// is silent only, so that nothing of ours held the answer up.
+    Pinged {
+        took: Duration,
+    },
     /// [`Action::Disconnect`] follows.
     LoggedOut,
     /// The session is over, and every command has been given back. Close the socket; unless the reason is
@@ -520,7 +525,7 @@ impl<C> Session<C> {
             Opcode::DataIn => self.handle_data_in(header),
             Opcode::ScsiResponse => self.handle_scsi_response(header),
             Opcode::ReadyToTransfer => self.handle_ready_to_transfer(header),
-            Opcode::NopIn => self.handle_nop_in(NopIn::parse(header)),
+            Opcode::NopIn => self.handle_nop_in(now, NopIn::parse(header)),
             Opcode::TaskManagementResponse => {
                 let response = TaskManagementResponse::parse(header);
                 self.numbering.update_window(response.serials);
@@ -539,14 +544,15 @@ impl<C> Session<C> {
         }
     }
 
-    fn handle_nop_in(&mut self, nop: NopIn) -> Result<(), Reason> {
+    fn handle_nop_in(&mut self, now: Instant, nop: NopIn) -> Result<(), Reason> {
         self.numbering.update_window(nop.serials);
         if nop.initiator_task_tag != InitiatorTaskTag::NONE {
             self.numbering.take_stat_sn(nop.serials.stat_sn)?;
-            if !self.keepalive.answer(nop.initiator_task_tag) {
+            let Some(took) = self.keepalive.answer(now, nop.initiator_task_tag) else {
                 let (opcode, tag) = (Opcode::NopIn, nop.initiator_task_tag);
                 return Err(Misbehaviour::UnknownTask { opcode, tag }.into());
-            }
+            };
+            self.actions.push_back(Action::Pinged { took });
         }
         if nop.target_transfer_tag != TargetTransferTag::NONE && self.is_logged_in() {
             let answer = NopOut {

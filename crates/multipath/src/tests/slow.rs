@@ -542,3 +542,77 @@ fn why_a_path_is_not_taken_is_said_for_each() {
     assert_eq!(why(&bench), [deeper, Why::NonOptimized, Why::NotUsable(PathState::Down), Why::Chosen]);
     assert_eq!(bench.submit(2), [Start(2, 3)], "it was true");
 }
+
+/// A ping of a path takes so long, and of the other one as long as `peers`; what follows takes as long as `took` says.
+fn ping(bench: &mut Bench, path: u32, time: Duration, peers: Option<Duration>, took: &[Duration]) -> usize {
+    let mut canaries = tries(&bench.tell(Event::Pinged { path: PathId(path), took: time, peers }));
+    let asked = canaries.len();
+    canaries.sort_by_key(|path| took[*path as usize]);
+    let mut waited = Duration::ZERO;
+    for path in canaries {
+        bench.pass(took[path as usize] - waited);
+        waited = took[path as usize];
+        bench.tried(path, Tried::Worked);
+    }
+    asked
+}
+
+#[test]
+fn an_idle_path_whose_pings_and_reads_take_far_longer_than_its_peers_becomes_slow() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    for round in 0..2 {
+        assert!(!bench.is_slow(1), "one ping may have had bad luck");
+        let asked = ping(&mut bench, 1, millis(30), Some(FAST), &[FAST, millis(30)]);
+        assert_eq!(asked, 2, "the same is read on both, round {round}");
+        bench.pass(millis(2_000));
+    }
+    assert!(bench.is_slow(1) && !bench.is_slow(0));
+}
+
+#[test]
+fn a_path_whose_pings_are_late_and_whose_reads_are_not_stays_in_use() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    let mut asked = 0;
+    for _ in 0..20 {
+        asked += ping(&mut bench, 1, millis(30), Some(FAST), &[FAST, FAST]);
+        bench.pass(millis(2_000));
+    }
+    assert!(!bench.is_slow(1));
+    assert_eq!(asked, 2, "it is not asked for ever");
+}
+
+#[test]
+fn pings_that_are_as_late_on_every_path_say_nothing_of_one() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    assert_eq!(ping(&mut bench, 1, millis(30), Some(millis(20)), &[millis(30); 2]), 0);
+    assert_eq!(ping(&mut bench, 1, millis(30), None, &[millis(30); 2]), 0, "nothing to compare with");
+}
+
+#[test]
+fn a_ping_is_compared_with_the_reads_of_a_peer_that_is_too_busy_to_be_pinged() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    (0..20).for_each(|_| assert_eq!(bench.run(&[FAST, FAST]), 0));
+    assert_eq!(ping(&mut bench, 1, millis(30), None, &[FAST, millis(30)]), 2);
+}
+
+#[test]
+fn a_path_that_carries_requests_is_measured_by_those() {
+    let mut bench = bench(watchful(Policy::RoundRobin), 2);
+    (0..20).for_each(|_| assert!(bench.run(&[FAST, FAST]) < 2));
+    assert_eq!(ping(&mut bench, 1, millis(30), Some(FAST), &[FAST; 2]), 0);
+}
+
+#[test]
+fn no_ping_puts_the_last_path_last() {
+    let mut bench = bench(watchful(Policy::Numa), 1);
+    for _ in 0..4 {
+        assert_eq!(ping(&mut bench, 0, millis(30), Some(FAST), &[millis(30)]), 0);
+    }
+    assert!(!bench.is_slow(0));
+}
+
+#[test]
+fn pings_count_only_where_slow_paths_are_put_last() {
+    let mut bench = bench(Options { policy: Policy::Numa, ..Options::default() }, 2);
+    assert_eq!(ping(&mut bench, 1, millis(30), Some(FAST), &[FAST; 2]), 0);
+}

@@ -103,6 +103,12 @@ pub enum Event {
         path: PathId,
         reply: Reply,
     },
+    /// The transport of a path, which was silent, has answered a ping: see [`multipath::Event::Pinged`].
+    Pinged {
+        path: PathId,
+        took: Duration,
+        peers: Option<Duration>,
+    },
     SetPolicy(Policy),
     SetSlowPaths(SlowPaths),
     SetHedging(Hedging),

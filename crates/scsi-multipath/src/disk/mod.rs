@@ -293,6 +293,9 @@ impl Disk {
                 self.tend(now);
             }
             Event::AccessAssumed { target, groups } => self.access_assumed(now, target, &groups),
+            Event::Pinged { path, took, peers } => {
+                self.head.handle(now, multipath::Event::Pinged { path, took, peers });
+            }
             Event::SetPolicy(policy) => self.head.handle(now, multipath::Event::SetPolicy(policy)),
             Event::SetSlowPaths(slow_paths) => {
                 self.options.head.slow_paths = slow_paths;

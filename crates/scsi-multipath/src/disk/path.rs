@@ -99,6 +99,7 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 
 impl Path {
     pub(super) fn new(id: PathId, target: TargetId, unit: Box<Unit>, hold: Option<Hold>) -> Self {
+        let knows_long_header = unit.knows_long_header;
         Self {
             id,
             target,
@@ -115,7 +116,7 @@ impl Path {
             complained: None,
             refusal: None,
             is_assumed: false,
-            knows_long_header: true,
+            knows_long_header,
             used_at: Instant::START,
         }
     }

@@ -16,7 +16,7 @@ use scsi::{Lba, ParseError};
 
 use super::Rejection;
 use crate::disposition::Failure;
-use crate::identity::{Identity, NoIdentity};
+use crate::identity::{Identity, Name, NoIdentity};
 use crate::question::{Caching, Question};
 use crate::unit::{
     AccessState, Addressing, Capacity, GroupAccess, Limits, Port, Provisioning, Unit, group_states,
@@ -39,6 +39,8 @@ pub(super) struct Draft {
     preferred: bool,
     groups: Option<Box<[GroupAccess]>>,
     transition_max: Option<Duration>,
+    /// Only the short header of the port groups is known to the device server.
+    needs_short_header: bool,
     capacity: Option<Capacity>,
     addressing: Addressing,
     write_cache: WriteCache,
@@ -69,6 +71,7 @@ impl Default for Draft {
             preferred: false,
             groups: None,
             transition_max: None,
+            needs_short_header: false,
             capacity: None,
             addressing: Addressing::Sixteen,
             // Flushing a cache that is not there costs a command; not flushing one that is costs data.
@@ -111,6 +114,7 @@ impl Draft {
             }
             Question::PortGroupsExtended | Question::PortGroups => {
                 self.learn_access(&PortGroups::parse(bytes)?);
+                self.needs_short_header = question == Question::PortGroups;
                 None
             }
             Question::Capacity16 => self.learn_capacity(&scsi::capacity::Capacity::parse(bytes)?),
@@ -121,6 +125,25 @@ impl Draft {
             }
         };
         Ok(rejection.map_or_else(|| self.after(question), Next::Reject))
+    }
+
+    /// Takes in what the unit has reported of its port groups on another path.
+    pub(super) fn learn_report(&mut self, groups: &PortGroups) -> Next {
+        self.learn_access(groups);
+        self.after(Question::PortGroupsExtended)
+    }
+
+    pub(super) const fn needs_short_header(&self) -> bool {
+        self.needs_short_header
+    }
+
+    pub(super) fn name(&self) -> Option<&Name> {
+        self.identity.as_ref().map(Identity::name)
+    }
+
+    /// The target port group that the path ends at, if it is known.
+    pub(super) const fn group(&self) -> Option<u16> {
+        self.port.group
     }
 
     /// The device server does not know the question.
@@ -298,6 +321,7 @@ impl Draft {
             reports_access: reports_access(&inquiry),
             sets_access: sets_access(&inquiry),
             transition_max: self.transition_max,
+            knows_long_header: !self.needs_short_header,
         })
     }
 }

@@ -443,6 +443,9 @@ pub(crate) fn survey(mut survey: Survey, mut answer: impl FnMut(Lun, &mut Comman
             assert!(result.done.is_none(), "nothing comes after the end");
             match action {
                 SurveyAction::Send { lun, command } => out.push_back((lun, command)),
+                SurveyAction::WantReport { .. } | SurveyAction::Reported { .. } => {
+                    unreachable!("surveys of one nexus share nothing")
+                }
                 SurveyAction::Found { lun, unit } => result.found.push((lun, *unit)),
                 SurveyAction::CacheLost { reply, .. } => result.losses.push(reply),
                 SurveyAction::Rejected { lun, reason } => result.rejected.push((lun, reason)),

@@ -222,6 +222,25 @@ fn traffic_stands_for_the_answer_to_a_ping() {
 }
 
 #[test]
+fn the_answer_to_a_ping_is_timed_from_when_the_ping_left() {
+    let mut story = Story::logged_in(options(), "");
+    story.wait(2000);
+    story.now = at(2500);
+    let sent = story.sent();
+    let [(Pdu::NopOut(ping), _)] = sent[..] else { panic!("{sent:?}") };
+    story.now = at(2530);
+    let answer = NopIn {
+        lun: Lun::default(),
+        initiator_task_tag: ping.initiator_task_tag,
+        target_transfer_tag: TargetTransferTag::NONE,
+        serials: story.status_serials(),
+    };
+    story.give(Pdu::NopIn(answer), &[]);
+    let [Action::Pinged { took }] = story.happened[..] else { panic!("{:?}", story.happened) };
+    assert_eq!(took, Duration::from_millis(30));
+}
+
+#[test]
 fn a_command_whose_time_is_over_is_aborted() {
     let mut story = Story::logged_in(quiet(), "");
     let tag = story.read(1, 512);
