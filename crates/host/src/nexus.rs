@@ -14,6 +14,7 @@ use crate::debt::Debt;
 use crate::event::Loss;
 use crate::log::Cause;
 use crate::memory::Recorded;
+use crate::ping::Pings;
 use crate::route::{Route, Way};
 use crate::tasks::Tasks;
 
@@ -129,8 +130,7 @@ pub(crate) struct Link {
     /// Logical units that were reset on this session, or are to be.
     pub(crate) resets: BTreeMap<Lun, Reset>,
     pub(crate) tasks: Tasks,
-    /// When the target answered a ping last, and how long that took.
-    pub(crate) ping: Option<(Instant, Duration)>,
+    pub(crate) pings: Pings,
 }
 
 /// How far the reset of a logical unit has come.
@@ -186,7 +186,7 @@ impl Link {
             was_surveyed: false,
             resets: BTreeMap::new(),
             tasks: Tasks::default(),
-            ping: None,
+            pings: Pings::default(),
         }
     }
 }
@@ -279,7 +279,7 @@ impl Nexus {
 
     pub(crate) fn ping(&self) -> Option<(Instant, Duration)> {
         match &self.phase {
-            Phase::Open(link) => link.ping,
+            Phase::Open(link) => link.pings.last,
             _ => None,
         }
     }
