@@ -157,3 +157,83 @@ impl Host {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use scsi::port_groups::{AccessState, PortGroup, StateChange, SupportedStates};
+
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::START + clock::Duration::from_millis(millis)
+    }
+
+    fn groups(ids: &[u16]) -> Option<Arc<PortGroups>> {
+        let group = |id: &u16| PortGroup {
+            id: *id,
+            state: AccessState::Optimized,
+            preferred: false,
+            supported: SupportedStates::default(),
+            status: StateChange::None,
+            ports: Vec::new(),
+        };
+        Some(Arc::new(PortGroups { transition_secs: None, groups: ids.iter().map(group).collect() }))
+    }
+
+    fn place(nexus: u32) -> Place {
+        (nexus, Lun::from(0))
+    }
+
+    /// What a nexus, whose survey began then, is told.
+    fn want(report: &mut Report, now: u64, nexus: u32, group: u16, since: u64) -> &'static str {
+        match report.wanted(at(now), Waiting { place: place(nexus), group, since: at(since) }) {
+            None => "waits",
+            Some(None) => "asks",
+            Some(Some(_)) => "knows",
+        }
+    }
+
+    fn told(answers: Vec<(Place, Option<Arc<PortGroups>>)>) -> Vec<(u32, bool)> {
+        answers.into_iter().map(|((nexus, _), answer)| (nexus, answer.is_some())).collect()
+    }
+
+    #[test]
+    fn the_first_asks_and_the_others_wait_for_its_answer() {
+        let mut report = Report::default();
+        assert_eq!(want(&mut report, 2, 0, 1, 0), "asks");
+        assert_eq!(want(&mut report, 2, 1, 2, 1), "waits");
+        assert_eq!(told(report.came(at(3), place(0), at(2), groups(&[1, 2]))), [(1, true)]);
+        assert_eq!(want(&mut report, 4, 2, 2, 2), "knows");
+    }
+
+    #[test]
+    fn an_answer_that_was_asked_for_before_a_survey_began_is_not_taken() {
+        let mut report = Report::default();
+        assert_eq!(want(&mut report, 2, 0, 1, 0), "asks");
+        assert_eq!(want(&mut report, 4, 1, 1, 3), "asks", "what is out may be older than its reason");
+        report.came(at(5), place(0), at(2), groups(&[1]));
+        assert_eq!(want(&mut report, 6, 2, 1, 3), "waits", "for the second one");
+        assert_eq!(told(report.came(at(7), place(1), at(4), groups(&[1]))), [(2, true)]);
+        assert_eq!(want(&mut report, 8, 3, 1, 5), "asks");
+    }
+
+    #[test]
+    fn an_answer_without_the_group_of_a_path_is_not_taken() {
+        let mut report = Report::default();
+        assert_eq!(want(&mut report, 0, 0, 1, 0), "asks");
+        assert_eq!(want(&mut report, 0, 1, 2, 0), "waits");
+        assert_eq!(told(report.came(at(1), place(0), at(0), groups(&[1]))), [(1, false)]);
+        assert_eq!(want(&mut report, 1, 2, 2, 0), "asks");
+    }
+
+    #[test]
+    fn when_there_is_no_answer_one_of_those_that_wait_asks() {
+        let mut report = Report::default();
+        assert_eq!(want(&mut report, 0, 0, 1, 0), "asks");
+        assert_eq!(want(&mut report, 0, 1, 1, 0), "waits");
+        assert_eq!(want(&mut report, 0, 2, 1, 0), "waits");
+        assert_eq!(told(report.came(at(1), place(0), at(0), None)), [(1, false)]);
+        assert_eq!(told(report.leave(at(2), 1)), [(2, false)], "its nexus is lost");
+        assert_eq!(told(report.leave(at(3), 2)), []);
+    }
+}

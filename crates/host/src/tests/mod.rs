@@ -11,5 +11,6 @@ mod losses;
 mod memory;
 mod operators;
 mod pings;
+mod reports;
 mod rig;
 mod surveys;

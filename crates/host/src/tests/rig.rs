@@ -445,21 +445,25 @@ impl Rig {
 
     fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            let mut any = false;
-            while let Some(action) = self.host.poll_action() {
-                any = true;
-                self.take(action);
-            }
-            for id in self.connections.keys().copied().collect::<Vec<_>>() {
-                any |= self.drain_target(id);
-                any |= self.deliver_to_host(id);
-            }
-            any |= self.drain_array();
-            if !any {
+            if !self.round() {
                 return;
             }
         }
         panic!("no rest: {:#?}", self.seen);
+    }
+
+    /// Everybody says once what there is to say, and hears what was said before. False if there was nothing.
+    pub(super) fn round(&mut self) -> bool {
+        let mut any = false;
+        while let Some(action) = self.host.poll_action() {
+            any = true;
+            self.take(action);
+        }
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            any |= self.drain_target(id);
+            any |= self.deliver_to_host(id);
+        }
+        any | self.drain_array()
     }
 
     fn take(&mut self, action: Action) {

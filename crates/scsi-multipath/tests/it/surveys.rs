@@ -1,8 +1,8 @@
 //! What a survey finds behind a nexus, and what it makes of odd devices.
 
-use block::Rotation;
 use std::collections::BTreeMap;
 
+use block::Rotation;
 use clock::Duration;
 use scsi::cdb::{Cdb, operation as op};
 use scsi::inquiry::{DeviceType, InquiryData, Peripheral, PortGroupSupport};
@@ -412,4 +412,153 @@ fn a_deferred_error_that_a_survey_is_told_of_is_passed_on() {
         }
     });
     assert_eq!((surveyed.found.len(), surveyed.losses), (1, vec![reply]));
+}
+
+/// Surveys that share what is reported of port groups.
+mod sharing {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use clock::Instant;
+    use scsi::port_groups::{PortGroup, PortGroups, StateChange, SupportedStates};
+    use scsi_multipath::{SurveyAction, SurveyEvent, Unit};
+
+    use super::*;
+    use crate::device::LongHeader;
+
+    /// One survey of a target, step by step.
+    struct Story {
+        now: Instant,
+        survey: Survey,
+        target: Target,
+        /// What was asked, and not answered.
+        out: VecDeque<(Lun, Command)>,
+        found: Vec<Unit>,
+        wanted: Vec<(u16, Instant)>,
+        reported: Vec<(Instant, Option<Arc<PortGroups>>)>,
+        group_reports: usize,
+    }
+
+    impl Story {
+        fn new(device: Device, survey: Survey) -> Self {
+            let mut story = Self {
+                now: Instant::START,
+                survey,
+                target: Target::new([(0, device)]),
+                out: VecDeque::new(),
+                found: Vec::new(),
+                wanted: Vec::new(),
+                reported: Vec::new(),
+                group_reports: 0,
+            };
+            story.tell(SurveyEvent::Start);
+            story
+        }
+
+        fn tell(&mut self, event: SurveyEvent) {
+            self.survey.handle(self.now, event);
+            while let Some(action) = self.survey.poll_action() {
+                match action {
+                    SurveyAction::Send { lun, command } => {
+                        self.group_reports += usize::from(code(&command) == op::MAINTENANCE_IN);
+                        self.out.push_back((lun, command));
+                    }
+                    SurveyAction::WantReport { group, since, .. } => self.wanted.push((group, since)),
+                    SurveyAction::Reported { asked, report, .. } => self.reported.push((asked, report)),
+                    SurveyAction::Found { unit, .. } => self.found.push(*unit),
+                    _ => {}
+                }
+            }
+        }
+
+        /// Answers what is asked, until nothing is.
+        fn run(&mut self) {
+            if self.survey.poll_timeout().is_some_and(|due| due <= self.now) {
+                self.tell(SurveyEvent::Timeout);
+            }
+            while let Some((lun, mut command)) = self.out.pop_front() {
+                let ending = Ending::Reply(self.target.answer(lun, &mut command));
+                self.tell(SurveyEvent::Ended(command, ending));
+            }
+        }
+
+        fn report(&mut self, state: Option<AccessState>) {
+            let group = |state| PortGroup {
+                id: 1,
+                state,
+                preferred: false,
+                supported: SupportedStates::default(),
+                status: StateChange::None,
+                ports: Vec::new(),
+            };
+            let of = |state| PortGroups { transition_secs: None, groups: vec![group(state)] };
+            let report = state.map(|state| Arc::new(of(state)));
+            self.tell(SurveyEvent::Report { lun: Lun::from(0), report });
+            self.run();
+        }
+    }
+
+    #[test]
+    fn a_report_that_another_survey_has_is_taken_and_nothing_asked() {
+        let mut story = Story::new(Device::new(8, 1), Survey::new().sharing());
+        story.run();
+        assert_eq!((&story.wanted[..], story.found.len()), (&[(1, Instant::START)][..], 0));
+        story.report(Some(AccessState::NonOptimized));
+        assert_eq!((story.found[0].access, story.group_reports), (AccessState::NonOptimized, 0));
+    }
+
+    #[test]
+    fn a_survey_that_is_told_nothing_asks_and_tells() {
+        let mut story = Story::new(Device::new(8, 1), Survey::new().sharing());
+        story.run();
+        story.now = Instant::START + Duration::from_millis(3);
+        story.report(None);
+        assert_eq!((story.found.len(), story.group_reports), (1, 1));
+        let [(asked, Some(report))] = &story.reported[..] else { panic!("{:?}", story.reported) };
+        assert_eq!((*asked, report.groups.len()), (story.now, 4));
+    }
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_a_moment() {
+        let mut story = Story::new(Device::new(8, 1), Survey::new().sharing());
+        story.run();
+        let due = story.survey.poll_timeout().unwrap();
+        assert_eq!(due, Instant::START + Duration::from_millis(100));
+        story.now = due;
+        story.tell(SurveyEvent::Timeout);
+        story.run();
+        assert_eq!((story.found.len(), story.group_reports), (1, 1));
+    }
+
+    #[test]
+    fn a_device_that_does_not_tell_has_that_said_to_those_that_wait() {
+        let device = Device { unknown: vec![op::MAINTENANCE_IN], ..Device::new(8, 1) };
+        let mut story = Story::new(device, Survey::new().sharing());
+        story.run();
+        story.report(None);
+        assert_eq!(story.found.len(), 1);
+        assert!(matches!(story.reported[..], [(_, None)]), "{:?}", story.reported);
+    }
+
+    #[test]
+    fn after_a_unit_attention_an_older_report_does_not_do() {
+        let mut story = Story::new(Device::new(8, 1), Survey::for_luns(vec![Lun::from(0)]).sharing());
+        story.now = Instant::START + Duration::from_millis(5);
+        let (_, question) = story.out.pop_front().unwrap();
+        let changed = sense(SenseKey::UnitAttention, 0x2a, 0x06);
+        story.tell(SurveyEvent::Ended(question, Ending::Reply(changed)));
+        story.run();
+        assert_eq!(story.wanted, [(1, story.now)]);
+    }
+
+    #[test]
+    fn a_target_that_refuses_the_long_header_is_not_asked_for_it_again() {
+        let short = || Device { long_header: LongHeader::Refused, ..Device::new(8, 1) };
+        let mut story = Story::new(short(), Survey::new());
+        story.run();
+        assert_eq!((story.group_reports, story.found[0].knows_long_header), (2, false));
+        let mut story = Story::new(short(), Survey::new().with_short_header());
+        story.run();
+        assert_eq!((story.group_reports, story.found[0].knows_long_header), (1, false));
+    }
 }
