@@ -39,6 +39,14 @@ pub struct InitiatorConfig {
     pub early_data: EarlyData,
 }
 
+/// Whether this can be the name of an initiator.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_name(name: &str) -> Result<(), String> {
+    name.parse::<iscsi::name::Name>().map(drop).map_err(|error| error.to_string())
+}
+
 impl ShardConfig {
     /// What the host of the shard is told.
     pub(crate) fn host(&self) -> host::Options {

@@ -221,8 +221,7 @@ fn chap(
 }
 
 fn initiator(run: &Run, file: &File) -> Result<InitiatorConfig> {
-    let name = run.initiator_name.clone().or_else(|| file.initiator_name.clone());
-    let mut initiator = default_initiator(name.unwrap_or_else(default_initiator_name));
+    let mut initiator = default_initiator(initiator_name(run, file)?);
     let digests = optional(&file.digests, "digests", units::digests)?;
     initiator.digests = run.digests.or(digests).unwrap_or_default();
     let early_data = optional(&file.early_data, "early-data", units::early_data)?;
@@ -245,6 +244,19 @@ fn initiator(run: &Run, file: &File) -> Result<InitiatorConfig> {
         }
     }
     Ok(initiator)
+}
+
+/// Targets map logical units to it, so that a wrong one is better told before the first login than by each of them.
+fn initiator_name(run: &Run, file: &File) -> Result<String> {
+    let (name, whose) = match (&run.initiator_name, &file.initiator_name) {
+        (Some(name), _) => (name, "--initiator-name"),
+        (None, Some(name)) => (name, "initiator-name"),
+        (None, None) => return Ok(default_initiator_name()),
+    };
+    if let Err(error) = engine::config::check_name(name) {
+        bail!("{whose} '{name}' is no iSCSI name: {error}; give one such as {}", default_initiator_name());
+    }
+    Ok(name.clone())
 }
 
 fn chap_environment() -> Result<Option<ChapConfig>> {

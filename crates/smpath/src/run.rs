@@ -16,6 +16,10 @@ use crate::signals::Signals;
 
 /// How often the main thread looks for a signal while nothing happens.
 const LOOK: Duration = Duration::from_millis(100);
+/// Causes that are kept back: more than a host has portals.
+const CAUSES_MAX: usize = 64;
+/// Those that one line can tell.
+const CAUSES_TOLD: usize = 3;
 
 pub(crate) fn run(arguments: &Run) -> Result<()> {
     let signals = Signals::install()?;
@@ -54,6 +58,8 @@ fn follow(
     shard: &ShardHandle,
     chap_file: Option<&Path>,
 ) -> Result<()> {
+    // What portals answer is kept back until it is clear whether it is why there is nothing to serve.
+    let mut causes = Some(Causes::default());
     while !signals.received() {
         if let Some(file) = chap_file.filter(|_| shard.were_credentials_refused()) {
             renew_credentials(shard, file);
@@ -61,23 +67,72 @@ fn follow(
         let notice = match notices.recv_timeout(LOOK) {
             Ok(notice) => notice,
             Err(RecvTimeoutError::Timeout) => continue,
-            Err(RecvTimeoutError::Disconnected) => bail!("the shard has ended unexpectedly"),
+            Err(RecvTimeoutError::Disconnected) => return ended(causes),
         };
-        print(&notice);
-        match notice.kind {
-            NoticeKind::Settled { disks: 0 } => {
-                bail!("no disk was found: see the lines above for what each portal answered");
+        match &mut causes {
+            Some(causes) if notice.severity == Severity::Error && notice.kind == NoticeKind::PortalFailed => {
+                causes.add(notice.text.clone());
             }
+            _ => print(&notice),
+        }
+        match notice.kind {
+            NoticeKind::Settled { disks: 0 } => bail!(causes.unwrap_or_default().to_line()),
             NoticeKind::Settled { disks } => {
+                causes.take().unwrap_or_default().print();
                 for export in shard.exports() {
                     println!("serving {disks} disk(s) at {export}");
                 }
             }
-            NoticeKind::Ended { .. } => bail!("the shard has ended unexpectedly"),
+            NoticeKind::Ended { .. } => return ended(causes),
             _ => {}
         }
     }
+    causes.unwrap_or_default().print();
     Ok(())
+}
+
+fn ended(causes: Option<Causes>) -> Result<()> {
+    causes.unwrap_or_default().print();
+    bail!("the shard has ended unexpectedly")
+}
+
+/// Why there is nothing to serve, or may be.
+#[derive(Debug, Default)]
+struct Causes {
+    /// The first ones.
+    told: Vec<String>,
+    more: usize,
+}
+
+impl Causes {
+    fn add(&mut self, cause: String) {
+        if self.told.contains(&cause) {
+            return;
+        }
+        if self.told.len() < CAUSES_MAX { self.told.push(cause) } else { self.more += 1 }
+    }
+
+    fn to_line(&self) -> String {
+        let told = match self.told[..] {
+            [] => String::from("see the lines above for what each portal answered"),
+            _ => self.told[..self.told.len().min(CAUSES_TOLD)].join("; and "),
+        };
+        let more = match self.told.len().saturating_sub(CAUSES_TOLD) + self.more {
+            0 => String::new(),
+            more => format!("; and {more} more: SMPATH_LOG=info tells them"),
+        };
+        format!("no disk was found: {told}{more}")
+    }
+
+    /// There is something to serve all the same.
+    fn print(&self) {
+        for cause in &self.told {
+            eprintln!("smpath: error: {cause}");
+        }
+        if self.more > 0 {
+            eprintln!("smpath: error: and {} more", self.more);
+        }
+    }
 }
 
 /// Somebody may have put other credentials into the file.
@@ -107,5 +162,21 @@ fn print(notice: &Notice) {
         Severity::Info => eprintln!("smpath: {notice}"),
         Severity::Warning => eprintln!("smpath: warning: {notice}"),
         Severity::Error => eprintln!("smpath: error: {notice}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_tells_the_first_causes_once_each_and_counts_the_rest() {
+        let mut causes = Causes::default();
+        assert_eq!(causes.to_line(), "no disk was found: see the lines above for what each portal answered");
+        for cause in ["a", "b", "a", "c", "d", "e"] {
+            causes.add(cause.to_owned());
+        }
+        let expected = "no disk was found: a; and b; and c; and 2 more: SMPATH_LOG=info tells them";
+        assert_eq!(causes.to_line(), expected);
     }
 }

@@ -11,11 +11,36 @@ use crate::common::{Array, Process, Room, nobody, stranger, text};
 const NO_DISK: &[&str] = &["no disk was found"];
 
 #[test]
+fn a_name_that_no_initiator_may_have_is_told_before_anything_is_asked() {
+    for (name, why) in [
+        ("host1", "does not begin with `iqn.`"),
+        ("iqn.2026-11", "iqn.YYYY-MM.REVERSED-DOMAIN"),
+        ("iqn.2026-11.example:a b", "no iSCSI name may"),
+    ] {
+        let (portal, room) = (nobody(), Room::new());
+        let mut run = room.run(&["--initiator-name", name, "--target", &portal]);
+        run.fails(&["--initiator-name", name, why, "such as iqn."]);
+        assert!(!run.said.contains(&portal), "{}", run.said);
+    }
+    let room = Room::new();
+    let config = room.file("smpath.toml", "targets = [\"10.0.0.1\"]\ninitiator-name = \"host1\"\n");
+    room.run(&["--config", &config]).fails(&["initiator-name 'host1'", "such as iqn."]);
+}
+
+#[test]
+fn when_nothing_can_be_served_there_is_one_error_line_and_it_has_the_cause() {
+    let (portals, room) = ([nobody(), nobody()], Room::new());
+    let mut run = room.run(&["--target", &portals[0], "--target", &portals[1]]);
+    run.fails(&["no disk was found", &portals[0], &portals[1], "nothing listens there"]);
+    let errors = run.said.lines().filter(|line| line.starts_with("smpath: error:")).count();
+    assert_eq!(errors, 1, "{}", run.said);
+}
+
+#[test]
 fn a_portal_that_nobody_listens_on_is_named() {
     let (portal, room) = (nobody(), Room::new());
     let mut run = room.run(&["--target", &portal]);
-    run.fails(&[&portal, "nothing listens there", "check address"]);
-    run.has_error(NO_DISK);
+    run.fails(&[&portal, "nothing listens there", "check address", "no disk was found"]);
 }
 
 #[test]

@@ -62,7 +62,10 @@ fn tables_keep_their_columns() {
     assert_eq!(words(&list), "DISK SIZE PATHS POLICY PRODUCT SERIAL");
     assert!(list.contains("naa.") && list.contains("1 MiB") && list.contains("2/2"), "{list}");
     let paths = ask(&["paths", "--control", &control]);
-    assert_eq!(words(&paths), "PATH DISK PORTAL LUN GROUP ACCESS STATE IN-FLIGHT COMPLETED FAILED P50 P99");
+    assert_eq!(
+        words(&paths),
+        "PATH DISK PORTAL LUN GROUP ACCESS STATE IN-FLIGHT COMPLETED FAILED P50 P99 NOP"
+    );
     assert_eq!(paths.matches(" optimized  optimized ").count(), 2, "{paths}");
     let show = ask(&["show", "--control", &control]);
     assert!(show.contains("2 of 2 usable"), "{show}");
