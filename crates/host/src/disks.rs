@@ -225,6 +225,7 @@ impl Host {
     }
 
     fn leave_unused(&mut self, place: u32, lun: Lun, disk: u32) {
+        self.pass_on_loss(place, lun, disk);
         let nexus = &mut self.nexuses[place as usize];
         if nexus.unused.insert((disk, lun)) {
             let portal = nexus.portal;
@@ -234,6 +235,20 @@ impl Host {
             );
             let subject = Subject::Unit(place, lun);
             self.tell(Severity::Info, NoticeKind::Other, subject, What::PathUnused, text);
+        }
+    }
+
+    /// A cache that was lost is the disk's, whichever way that is told. Without a path it hears of it with its next one.
+    fn pass_on_loss(&mut self, place: u32, lun: Lun, disk: u32) {
+        if !self.nexuses[place as usize].losses.contains_key(&lun) {
+            return;
+        }
+        let of_disk =
+            self.paths.iter().find(|(_, path)| path.disk == disk && path.standing != Standing::Removed);
+        if let Some(path) = of_disk.map(|(path, _)| *path)
+            && let Some(reply) = self.nexuses[place as usize].losses.remove(&lun)
+        {
+            self.tell_disk(disk, Event::Overheard { path, reply });
         }
     }
 

@@ -1,10 +1,13 @@
 //! When a host looks at what is behind a nexus.
 
+use array::UnitId;
+use block::Operation;
 use clock::Duration;
-use scsi::Lun;
+use scsi::{AdditionalSense, Lun};
 use scsi_multipath::Disk;
 
-use super::rig::{Door, Rig, options};
+use super::rig::{Door, Rig, address, options};
+use crate::Verb;
 use crate::config::Multipath;
 
 #[test]
@@ -51,4 +54,25 @@ fn without_multipath_a_disk_keeps_to_its_first_path_until_that_is_gone_for_good(
     rig.advance(Duration::from_secs(70));
     assert_eq!(rig.host.disks().count(), 2);
     assert!(nexus(&rig).contains(&(1 - first)), "the disk is gone, and another is there over the other way");
+}
+
+#[test]
+fn a_lost_cache_that_is_told_on_a_way_that_is_not_used_fails_the_next_flush() {
+    let mut options = options(2);
+    options.disks.multipath = Multipath::Off;
+    let mut rig = Rig::with(options, 2);
+    rig.advance(Duration::from_millis(1));
+    let disk = rig.disk(0);
+    let used = rig.host.path(rig.path(0, 0)).map(|path| path.nexus.0).unwrap();
+    let write = rig.write(disk, 0);
+    assert_eq!(rig.completed[&write], Ok(()));
+    let attention = AdditionalSense::DEVICE_INTERNAL_RESET;
+    rig.doors[used as usize] = Door::Refusing;
+    rig.cut(used);
+    rig.tell_array(array::Event::PowerCycle { unit: UnitId(0), attention });
+    rig.said(Verb::Rescan { portal: Some(address(1 - used as usize).to_string()) }).unwrap();
+    rig.doors[used as usize] = Door::Open;
+    rig.run_until(|rig| rig.is_up(used as usize));
+    let flush = rig.submit(disk, Operation::Flush);
+    assert_eq!(rig.completed[&flush], Err(block::Error::Io));
 }

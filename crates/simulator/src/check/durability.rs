@@ -19,12 +19,12 @@ const CROSSING_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct DurabilityCheck {
     /// When the youngest flush that was acknowledged was asked for, of each unit.
     flushed: BTreeMap<u32, Moment>,
-    /// The newest write of each block that a cache lost and nothing has replaced since.
-    lost: BTreeMap<BlockAt, WriteId>,
+    /// The newest write of each block that a cache lost and nothing has replaced since, and when.
+    lost: BTreeMap<BlockAt, (WriteId, Instant)>,
     /// When units lost something last.
     lost_at: BTreeMap<u32, Instant>,
-    /// Units of whose loss the initiator was told.
-    told: BTreeSet<u32>,
+    /// Units of whose losses the initiator was told, and since when: over a connection that is as old.
+    told: BTreeMap<u32, Instant>,
     /// Units that have said since a flush failed last that their cache may be lost: the next one is to fail.
     owed: BTreeSet<u32>,
     /// Promises before this are not kept by anybody: the process that gave them is dead.
@@ -51,7 +51,7 @@ impl DurabilityCheck {
             Effect::Lost { unit, blocks } => {
                 self.told.remove(unit);
                 self.lost_at.insert(*unit, now);
-                blocks.iter().try_for_each(|lost| self.lost_block(ledger, *unit, lost))
+                blocks.iter().try_for_each(|lost| self.lost_block(now, ledger, *unit, lost))
             }
         }
     }
@@ -64,7 +64,13 @@ impl DurabilityCheck {
         }
     }
 
-    fn lost_block(&mut self, ledger: &Ledger, unit: u32, lost: &LostBlock) -> Result<(), String> {
+    fn lost_block(
+        &mut self,
+        now: Instant,
+        ledger: &Ledger,
+        unit: u32,
+        lost: &LostBlock,
+    ) -> Result<(), String> {
         let at = BlockAt { unit, lba: lost.lba };
         let flushed = self.flushed.get(&unit).copied().unwrap_or_default().max(self.forgotten);
         for dropped in &lost.dropped {
@@ -82,7 +88,7 @@ impl DurabilityCheck {
         }
         self.losses += 1;
         match lost.dropped.last() {
-            Some(Content::Write(id)) => self.lost.insert(at, *id),
+            Some(Content::Write(id)) => self.lost.insert(at, (*id, now)),
             _ => self.lost.remove(&at),
         };
         Ok(())
@@ -93,13 +99,14 @@ impl DurabilityCheck {
     pub(crate) fn told(&mut self, unit: u32, connected: Instant, for_sure: bool) {
         self.owed.insert(unit);
         if for_sure && self.lost_at.get(&unit).is_some_and(|lost_at| connected < *lost_at) {
-            self.told.insert(unit);
+            let since = self.told.entry(unit).or_insert(connected);
+            *since = connected.min(*since);
         }
     }
 
     /// A write was acknowledged as durable.
     pub(crate) fn acknowledged(&self, id: WriteId, is_durable: bool) -> Result<(), String> {
-        match self.lost.iter().find(|(_, lost)| is_durable && **lost == id) {
+        match self.lost.iter().find(|(_, (lost, _))| is_durable && *lost == id) {
             Some((at, _)) => Err(format!("{id} was acknowledged as durable after {at} had lost it")),
             None => Ok(()),
         }
@@ -140,19 +147,19 @@ impl DurabilityCheck {
         };
         if failed {
             self.owed.remove(&unit);
-            self.lost.retain(|at, id| at.unit != unit || !covered(*id, Moment(u64::MAX)));
+            self.lost.retain(|at, (id, _)| at.unit != unit || !covered(*id, Moment(u64::MAX)));
             self.suspected.take_if(|(_, of, _)| *of == unit);
             return Ok(());
         }
         self.judge(now)?;
         let flushed = self.flushed.entry(unit).or_default();
         *flushed = began.max(*flushed);
-        if !self.told.contains(&unit) {
-            // Nobody could know: this flush ends the matter.
-            self.lost.retain(|at, id| at.unit != unit || !covered(*id, began));
-            return Ok(());
-        }
-        if let Some((at, id)) = self.lost.iter().find(|(at, id)| at.unit == unit && covered(**id, began))
+        // What nobody could know of: this flush ends the matter.
+        let told = self.told.get(&unit).copied();
+        let is_known = |lost: Instant| told.is_some_and(|since| since < lost);
+        self.lost.retain(|at, (id, lost)| at.unit != unit || is_known(*lost) || !covered(*id, began));
+        if let Some((at, (id, _))) =
+            self.lost.iter().find(|(at, (id, _))| at.unit == unit && covered(*id, began))
             && self.suspected.is_none()
         {
             let text = format!(
@@ -222,6 +229,18 @@ mod tests {
         check.flushed(at(10), &ledger, 0, began, true).unwrap();
         check.flushed(at(11), &ledger, 0, began, false).unwrap();
         assert_eq!(check.judge(at(99)), Ok(()));
+    }
+
+    #[test]
+    fn who_is_told_of_a_later_loss_over_a_later_connection_was_not_told_of_the_one_before() {
+        let (mut check, mut ledger) = (DurabilityCheck::default(), Ledger::default());
+        let id = written(&mut ledger);
+        check.effect(at(1), &ledger, &lose(id)).unwrap();
+        check.effect(at(5), &ledger, &Effect::Lost { unit: 0, blocks: vec![] }).unwrap();
+        check.told(0, at(3), true);
+        let began = ledger.moment();
+        check.flushed(at(6), &ledger, 0, began, false).unwrap();
+        assert_eq!(check.judge(at(9)), Ok(()));
     }
 
     #[test]
