@@ -32,6 +32,10 @@ pub(super) fn cases() -> Vec<Case> {
             refused_by_tgt(|tgt| url(tgt, "iqn.2026-11.example:none", 1))
         }),
         Case::new("bad input: no such LUN", TGT, || refused_by_tgt(|tgt| url(tgt, &tgt.targets[0], 77))),
+        Case::new("bad input: a logical unit without identity", &["iscsi-ls"], nameless),
+        Case::new("bad input: a name that no initiator may have", &[], || {
+            refused(&["--target", "127.0.0.1", "--initiator-name", "host1"], "--initiator-name 'host1'")
+        }),
         Case::new("bad input: CHAP with a wrong secret", TGT, wrong_secret),
         Case::new("bad input: CHAP without a name", TGT, no_secret),
         Case::new("good input: CHAP with the right secret", DISK, right_secret),
@@ -74,6 +78,13 @@ fn refused_in(room: &Room, arguments: &[&str], culprit: &str) -> Result<Outcome>
     let last = finished.stderr.lines().rfind(|line| !line.trim().is_empty()).context("it says nothing")?;
     ensure!(finished.stderr.contains(culprit), "no word about {culprit}: {finished}");
     Ok(Outcome::Passed(last.trim().to_owned()))
+}
+
+fn nameless() -> Result<Outcome> {
+    let array = Array::start(&["size=32M,no-identity"])?;
+    let outcome = refused(&["--target", &array.portals[0].to_string()], "it has no identity")?;
+    array.stop()?;
+    Ok(outcome)
 }
 
 fn no_portal() -> Result<Outcome> {
