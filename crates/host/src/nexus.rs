@@ -7,7 +7,7 @@ use clock::{Duration, Instant};
 use iscsi::initiator::Session;
 use multipath::PathId;
 use scsi::{Lun, Reply};
-use scsi_multipath::{Context, Survey, TargetId};
+use scsi_multipath::{Context, Rejection, Survey, TargetId};
 
 use crate::backoff::Backoff;
 use crate::debt::Debt;
@@ -173,6 +173,8 @@ pub(crate) struct Sightings {
     pub(crate) doubtful: BTreeSet<Lun>,
     /// They had been reset when the survey began: what it finds there proves something.
     pub(crate) reset: BTreeSet<Lun>,
+    /// The first one that cannot be used, for whoever wonders why nothing can.
+    pub(crate) rejected: Option<(Lun, Rejection)>,
 }
 
 impl Link {

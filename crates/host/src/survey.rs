@@ -163,9 +163,17 @@ impl Host {
 
     fn rejected(&mut self, index: u32, lun: Lun, reason: &Rejection) {
         let nexus = &mut self.nexuses[index as usize];
-        if let (Rejection::Failed { .. }, Some(Stage::Survey { sightings, .. })) = (reason, nexus.stage_mut())
-        {
-            sightings.doubtful.insert(lun);
+        if let Some(Stage::Survey { sightings, .. }) = nexus.stage_mut() {
+            match reason {
+                Rejection::Failed { .. } => {
+                    sightings.doubtful.insert(lun);
+                }
+                // Targets list their controllers too.
+                Rejection::NotADisk(_) => {}
+                _ => {
+                    sightings.rejected.get_or_insert((lun, *reason));
+                }
+            }
         }
         if !nexus.complained.insert(lun) {
             return;
@@ -211,9 +219,11 @@ impl Host {
         if !sightings.doubtful.is_empty() {
             self.survey_later(index);
         } else if sightings.found.is_empty() {
+            let why = sightings.rejected.map(|(lun, reason)| format!(" (LUN {lun}: {reason})"));
             let text = format!(
-                "{}: no logical unit that we could use; map one to the initiator name {}",
+                "{}: no logical unit that we could use{}; map one to the initiator name {}",
                 self.nexuses[index as usize].name(),
+                why.unwrap_or_default(),
                 self.options.initiator.name
             );
             let (kind, what) = (NoticeKind::PortalFailed, What::NoUnits);

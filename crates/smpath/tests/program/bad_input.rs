@@ -78,6 +78,15 @@ fn a_logical_unit_without_identity_is_not_served_and_another_one_is() {
 }
 
 #[test]
+fn where_no_logical_unit_can_be_used_the_error_says_why() {
+    let (array, room) = (Array::start(&["--lu", "size=1M,no-identity"]), Room::new());
+    let mut run = room.run(&["--target", &array.portal(0)]);
+    run.fails(&["no disk was found", "no logical unit that we could use (LUN 0: it has no identity"]);
+    let errors = run.said.lines().filter(|line| line.starts_with("smpath: error:")).count();
+    assert_eq!(errors, 1, "{}", run.said);
+}
+
+#[test]
 fn a_logical_unit_that_is_not_there_is_the_targets_to_map() {
     let (array, room) = (Array::start(&["--lu", "size=1M"]), Room::new());
     let mut run = room.run(&["--target", &array.portal(0), "--lun", "9"]);
