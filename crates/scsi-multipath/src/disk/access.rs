@@ -283,7 +283,7 @@ impl Disk {
 
     fn access_failed(&mut self, target: TargetId, id: PathId) {
         if let Some(path) = self.paths.iter_mut().find(|path| path.id == id) {
-            path.probe.done(FollowUp::ACCESS);
+            path.probe.withdraw(FollowUp::ACCESS);
         }
         let inquiry = self.inquiry_mut(target);
         let Some(grant) = inquiry.granted.take() else { return };

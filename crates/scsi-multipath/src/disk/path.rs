@@ -382,6 +382,12 @@ impl Probe {
         self.todo = self.todo.without(what.without(self.renewed));
     }
 
+    /// It is not to be asked any more, whatever reason there has been.
+    pub(super) fn withdraw(&mut self, what: FollowUp) {
+        self.todo = self.todo.without(what);
+        self.renewed = self.renewed.without(what);
+    }
+
     /// The question is to be sent again, then.
     pub(super) const fn pause_until(&mut self, at: Instant) {
         self.at = at;

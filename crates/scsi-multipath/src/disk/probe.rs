@@ -67,7 +67,11 @@ impl Disk {
         let Some(asking) = path.probe.asking.as_mut() else { return };
         let answer = asking.answer(now, ending);
         let is_at_rest = is_at_rest(question, answer);
-        let is_unanswered = matches!(answer, Answer::Lost | Answer::Failed(_));
+        let is_unanswered = match answer {
+            Answer::Lost => true,
+            Answer::Failed(_) => question != Question::Ready,
+            _ => false,
+        };
         match answer {
             Answer::Again(at) => path.probe.pause_until(at),
             Answer::Lost => {

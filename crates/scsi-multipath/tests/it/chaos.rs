@@ -343,6 +343,19 @@ proptest! {
     }
 }
 
+/// A path was to ask about port groups when its question about something else failed.
+#[test]
+fn a_question_that_was_taken_back_is_not_asked_without_end() {
+    let write = || Step::Write { block: 0, blocks: 1, value: 1, durable: false };
+    let fault = |port, kind, times| Step::Fault { port, kind, times };
+    let steps = [
+        vec![write(), write(), fault(1, 132, 1), write(), Step::Hold, Step::Read { block: 0, blocks: 1 }],
+        vec![Step::Pass { millis: 0 }, fault(3, 175, 2), Step::Lose { port: 2, executed: false }],
+        vec![fault(3, 183, 1), Step::LetGo, fault(3, 119, 1), Step::Pass { millis: 100 }],
+    ];
+    live_through(steps.concat(), FencePolicy::Strict);
+}
+
 /// Or else the test above would not see a ghost if there was one.
 #[test]
 fn without_fences_the_same_histories_go_wrong() {

@@ -42,6 +42,9 @@ pub(crate) enum Fencing {
     ByHand,
 }
 
+/// Far more than there is to do at one moment.
+const TURNS_MAX: u32 = 100_000;
+
 pub(crate) struct Rig {
     pub(crate) now: Instant,
     pub(crate) disk: Disk,
@@ -147,7 +150,10 @@ impl Rig {
     }
 
     fn drain(&mut self) {
+        let mut turns = 0;
         while let Some(action) = self.disk.poll_action() {
+            turns += 1;
+            assert!(turns < TURNS_MAX, "no end of it: {action:?}");
             match action {
                 Action::Start { path, command } => {
                     let is_stalled = self.stalled.contains(&path);
