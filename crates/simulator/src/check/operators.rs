@@ -189,7 +189,7 @@ impl OperatorCheck {
         if is_kept_out
             && carries_users(cdb)
             && !(self.drains() && is_check(cdb))
-            && disk().as_ref() == self.names.get(&seat)
+            && disk().is_some_and(|disk| self.is_named(seat, &disk))
         {
             return Err(format!("{:02x?} is sent at {seat:?}, which an operator keeps out", cdb.as_slice()));
         }
@@ -267,16 +267,20 @@ mod tests {
     fn what_goes_where_an_operator_keeps_users_out_is_found_until_it_is_reinstated() {
         let mut check = OperatorCheck::default();
         let read = CdbBytes::new(&READ);
+        let name = || Some(String::from("naa.1"));
+        check.name(seat(0), String::from("naa.1"));
         let ticket =
             check.said(Kind::OperatorFails, Meant::Fail { seats: vec![seat(0)], force: Force::Used });
         let held = Consequence::Held(vec![seat(0)]);
         assert_eq!(check.answered(at(1), ticket, true, false, |_| 0), Ok(held));
-        assert_eq!(check.started(at(1), seat(0), &read, || None), Ok(()), "decided on before");
-        assert!(check.started(at(2), seat(0), &read, || None).is_err());
-        assert_eq!(check.started(at(2), seat(1), &read, || None), Ok(()));
-        assert_eq!(check.started(at(2), seat(0), &CdbBytes::new(&[0x12]), || None), Ok(()), "no user's");
+        assert_eq!(check.started(at(1), seat(0), &read, name), Ok(()), "decided on before");
+        assert!(check.started(at(2), seat(0), &read, name).is_err());
+        assert_eq!(check.started(at(2), seat(1), &read, name), Ok(()));
+        let other = || Some(String::from("naa.2"));
+        assert_eq!(check.started(at(2), seat(0), &read, other), Ok(()), "another disk, which nobody named");
+        assert_eq!(check.started(at(2), seat(0), &CdbBytes::new(&[0x12]), name), Ok(()), "no user's");
         check.said(Kind::OperatorFails, Meant::Reinstate { seats: vec![seat(0)] });
-        assert_eq!(check.started(at(3), seat(0), &read, || None), Ok(()));
+        assert_eq!(check.started(at(3), seat(0), &read, name), Ok(()));
     }
 
     #[test]

@@ -139,8 +139,10 @@ impl Host {
             return;
         }
         let Some(seat) = self.seat_of(*path) else { return };
-        let view = self.machine.disk(disk).and_then(|view| view.disk);
-        let others: Vec<Seat> = view.into_iter().flat_map(|disk| self.usable_seats_of(disk)).collect();
+        let Some(view) = self.machine.disk(disk) else { return };
+        // It may be another way to the disk than the one that was named.
+        scene.checks.operators.name(seat, view.identity.to_string());
+        let others: Vec<Seat> = view.disk.into_iter().flat_map(|disk| self.usable_seats_of(disk)).collect();
         let taken = TakenOut { disk, seat, from: *from, reason: *reason };
         let finding = scene.checks.operators.taken_out(scene.now, taken, &others);
         scene.checks.found(scene.now, Rule::Operator, finding);
