@@ -66,7 +66,7 @@ struct Grant {
     path: PathId,
     /// What is wanted again if there is no answer.
     want: Want,
-    sent: Option<Instant>,
+    is_sent: bool,
 }
 
 /// How a path refused what its group would allow.
@@ -258,18 +258,20 @@ impl Disk {
         let inquiry = self.inquiry_mut(target);
         let fallback = Want { cause: AccessCause::Poll, path, at: now };
         let want = inquiry.want.unwrap_or(fallback);
-        inquiry.granted = Some(Grant { path, want, sent: None });
+        inquiry.granted = Some(Grant { path, want, is_sent: false });
         self.with_path(now, path, |path| path.probe.ask_access(now));
     }
 
-    /// The question goes out: it answers whatever was wanted until now.
+    /// The question goes out: it answers whatever was wanted until now, be it the one that the driver allowed or one that
+    /// was left over.
     pub(super) fn access_asked(&mut self, now: Instant, id: PathId) {
-        let grants = self.inquiries.iter_mut().filter(|it| it.granted.is_some_and(|grant| grant.path == id));
-        for inquiry in grants {
-            inquiry.want = None;
-            if let Some(grant) = &mut inquiry.granted {
-                grant.sent = Some(now);
-            }
+        let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else { return };
+        path.access_asked = now;
+        let target = path.target;
+        let inquiry = self.inquiry_mut(target);
+        inquiry.want = None;
+        if let Some(grant) = inquiry.granted.as_mut().filter(|grant| grant.path == id) {
+            grant.is_sent = true;
         }
     }
 
@@ -304,11 +306,11 @@ impl Disk {
 
     /// One path's answer tells about the groups of all that lead to the same target.
     pub(super) fn access_shown(&mut self, now: Instant, id: PathId, groups: &PortGroups) {
-        let Some(target) = self.paths.iter().find(|path| path.id == id).map(|path| path.target) else {
-            return;
-        };
+        let Some(path) = self.paths.iter().find(|path| path.id == id) else { return };
+        let (target, asked) = (path.target, path.access_asked);
         let inquiry = self.inquiry_mut(target);
-        let asked = inquiry.granted.take().and_then(|grant| grant.sent).unwrap_or(now);
+        // One that is still to be asked is not answered by what was out before it was allowed.
+        inquiry.granted.take_if(|grant| grant.path == id && grant.is_sent);
         (inquiry.told, inquiry.avoid) = (None, None);
         let any_usable = self.paths.iter().any(|path| matches!(path.told, PathState::Usable(_)));
         let longest = if any_usable { LIE_PAUSE_LONGEST } else { LIE_PAUSE_URGENT };

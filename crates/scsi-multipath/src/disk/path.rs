@@ -40,6 +40,8 @@ pub(super) struct Path {
     pub(super) complained: Option<(Option<(SenseKey, AdditionalSense)>, Instant)>,
     /// The last time that it refused a command for its access state.
     pub(super) refusal: Option<Refusal>,
+    /// When its port groups were asked about last.
+    pub(super) access_asked: Instant,
     /// Its access state was not asked for: another logical unit was told so.
     pub(super) is_assumed: bool,
     /// It has not refused the extended header of the port groups.
@@ -115,6 +117,7 @@ impl Path {
             settles: 0,
             complained: None,
             refusal: None,
+            access_asked: Instant::START,
             is_assumed: false,
             knows_long_header,
             used_at: Instant::START,

@@ -370,3 +370,24 @@ fn without_fences_the_same_histories_go_wrong() {
     });
     assert!(outcome.is_err());
 }
+
+/// A question about port groups was out that nobody had allowed yet; the one that was allowed then made the next such
+/// question, and so on without end.
+#[test]
+fn a_question_that_is_out_when_one_is_allowed_is_followed_by_one_and_no_more() {
+    let fault = |port, kind, times| Step::Fault { port, kind, times };
+    let steps = vec![
+        fault(3, 11, 1),
+        fault(3, 24, 3),
+        Step::Lose { port: 1, executed: true },
+        Step::Hold,
+        fault(2, 14, 3),
+        Step::Zero { block: 14, blocks: 2, deallocate: false },
+        Step::LetGo,
+        fault(3, 13, 3),
+        Step::Pass { millis: 1546 },
+    ];
+    let mut chaos = Chaos::new(FencePolicy::Strict);
+    steps.into_iter().for_each(|step| chaos.step(step));
+    assert!(chaos.rig.answers.len() < 20, "{}", chaos.rig.answers.len());
+}
