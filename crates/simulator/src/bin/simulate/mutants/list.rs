@@ -57,6 +57,12 @@ const WATCH: &str = "crates/multipath/src/watch.rs";
 const PACE: &str = "crates/multipath/src/pace.rs";
 const POLICY: &str = "crates/multipath/src/policy.rs";
 const HEAD: &str = "crates/multipath/src/head.rs";
+const ACTIVATE: &str = "crates/scsi-multipath/src/disk/activate.rs";
+const CHECK: &str = "crates/scsi-multipath/src/disk/check.rs";
+const HOST_DISKS: &str = "crates/host/src/disks.rs";
+const VERBS: &str = "crates/host/src/verbs/mod.rs";
+const HOLD: &str = "crates/host/src/verbs/hold.rs";
+const DRAIN: &str = "crates/host/src/verbs/drain.rs";
 const CONNECTION: &str = "crates/host/src/connection.rs";
 const HOST_FENCE: &str = "crates/host/src/fence.rs";
 const HOST_SURVEY: &str = "crates/host/src/survey.rs";
@@ -375,6 +381,98 @@ pub(super) const MUTANTS: &[Mutant] = &[
         LATE,
         "let (Some((_, length)), Step::Read) = (work.operation.extent(), work.step) else { return None };",
         "let (Some((_, length)), Step::Read | Step::Write) = (work.operation.extent(), work.step) else { return None };",
+    ),
+    // Which ways a disk has.
+    mutant(
+        "without multipath a disk gets a second path",
+        HOST_DISKS,
+        "            Multipath::Off => false,",
+        "            Multipath::Off => unit.reports_access,",
+    ),
+    mutant(
+        "a unit that reports no groups gets a second path where it is to have one",
+        HOST_DISKS,
+        "            Multipath::On => unit.reports_access,",
+        "            Multipath::On => true,",
+    ),
+    mutant(
+        "port groups are changed without the word explicit",
+        ACTIVATE,
+        "        if self.options.alua == Alua::Implicit {\n            return None;\n        }\n",
+        "",
+    ),
+    mutant(
+        "port groups are changed although an optimized path is usable",
+        ACTIVATE,
+        "        if self.paths.iter().any(may_soon_be) {\n            return None;\n        }\n",
+        "        let _ = may_soon_be;\n",
+    ),
+    mutant(
+        "port groups are changed again and again without a pause",
+        ACTIVATE,
+        "        self.activation.attempts += 1;\n",
+        "        self.activation.attempts = 1;\n",
+    ),
+    mutant(
+        "a port group is changed for a path that an operator keeps out",
+        ACTIVATE,
+        "self.paths.iter().filter(|path| path.hold.is_none()).filter_map(",
+        "self.paths.iter().filter_map(",
+    ),
+    mutant(
+        "idle paths are not asked whether they are ready",
+        CHECK,
+        "            path.probe.want(FollowUp::READY, now);\n",
+        "",
+    ),
+    // What operators say.
+    mutant(
+        "what an operator failed is forgotten when its session returns",
+        HOST_DISKS,
+        "        let hold = self.hold_at(place, disk);\n",
+        "        let hold = None;\n",
+    ),
+    mutant(
+        "what an operator keeps out is forgotten over a restart",
+        HOLD,
+        "    let holds = records.into_iter().map(|record| {",
+        "    let holds = records.into_iter().take(0).map(|record| {",
+    ),
+    mutant(
+        "a path that is drained is used",
+        PATH,
+        "            _ if self.hold.is_some() =>",
+        "            _ if self.hold == Some(Hold::Failed) =>",
+    ),
+    mutant(
+        "a drain does not see whether another path can read",
+        DRAIN,
+        "        if checks.is_empty() {\n            return self.stop_and_wait(drain);",
+        "        if !force {\n            return self.stop_and_wait(drain);",
+    ),
+    mutant(
+        "a drain is over with commands in flight",
+        DRAIN,
+        "matches!(drain.stage, Stage::Waiting) && in_flight(paths, &drain.seats) == 0;",
+        "matches!(drain.stage, Stage::Waiting) && in_flight(paths, &drain.seats) < 2;",
+    ),
+    mutant(
+        "the last path is failed without force",
+        HOLD,
+        "        if !force {\n            self.leaves_a_path(&todo)?;\n        }\n",
+        "        let _ = force;\n",
+    ),
+    mutant(
+        "a path that is reinstated stays out",
+        HOLD,
+        "            self.tell_disk(disk, Event::Hold { path: *path, hold: None });\n",
+        "",
+    ),
+    mutant(
+        "a word about the fences of one disk waives all",
+        VERBS,
+        "        self.waive(Some(disk));\n",
+        "        self.waive(None);\n",
     ),
     // What exports see.
     mutant(

@@ -19,9 +19,9 @@ use judge::{Court, Fate};
 use list::{Judge, MUTANTS, Mutant};
 use tested::TESTED;
 
-/// What of the tree the copy has: what the simulator is built from, and the manifests of everything else.
-const COPIED: [&str; 6] =
-    ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "clippy.toml", "crates", "xtask"];
+/// What of the tree the copy has: what the simulator is built from, what tests read, and the manifests of everything else.
+const COPIED: [&str; 7] =
+    ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "clippy.toml", "SPECIFICATION.md", "crates", "xtask"];
 
 /// Which mutants run, and how far.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Gate {
         let by_seeds = MUTANTS.iter().filter(|_| !self.by_tests);
         let mutants: Vec<&Mutant> = by_seeds.chain(TESTED).filter(wanted).collect();
         try_sound(&court, &mutants)?;
-        println!("{:<68} {:>6} {:>7}  killed by", "mutant", "seed", "seconds");
+        println!("{:<80} {:>6} {:>7}  killed by", "mutant", "seed", "seconds");
         let mut all_killed = true;
         for mutant in mutants {
             let started = now();
@@ -102,7 +102,7 @@ fn line(mutant: &Mutant, fate: &Fate, seconds: u64, seeds: u64) -> String {
         (Fate::Survived, Judge::Test { test, .. }) => (String::from("-"), format!("NOTHING: {test} passes")),
         (Fate::Stillborn(why), _) => (String::from("-"), format!("NOT BORN: {why}")),
     };
-    format!("{:<68} {seed:>6} {seconds:>7}  {by}", mutant.name)
+    format!("{:<80} {seed:>6} {seconds:>7}  {by}", mutant.name)
 }
 
 /// The folder that the workspace's manifest is in, from here upward.
@@ -115,13 +115,24 @@ fn workspace() -> Result<PathBuf> {
     }
 }
 
-/// Copies what differs, so that what is alike keeps its time and is not built again.
+/// Copies what differs, so that what is alike keeps its time and is not built again, and removes what is there no more.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if from.is_dir() {
         fs::create_dir_all(to)?;
         for entry in fs::read_dir(from)? {
             let name = entry?.file_name();
             copy(&from.join(&name), &to.join(&name))?;
+        }
+        for entry in fs::read_dir(to)? {
+            let old = entry?;
+            if from.join(old.file_name()).exists() {
+                continue;
+            }
+            if old.file_type()?.is_dir() {
+                fs::remove_dir_all(old.path())?;
+            } else {
+                fs::remove_file(old.path())?;
+            }
         }
         return Ok(());
     }

@@ -6,10 +6,15 @@ use super::list::{Judge, Mutant};
 const CLASS: &str = "crates/scsi-multipath/src/disposition/class.rs";
 const ROWS: &str = "crates/scsi-multipath/src/disposition/rows.rs";
 const COMPLETE: &str = "crates/scsi-multipath/src/disk/complete.rs";
+const ACTIVATE: &str = "crates/scsi-multipath/src/disk/activate.rs";
+const CHECK: &str = "crates/scsi-multipath/src/disk/check.rs";
+const PATHS: &str = "crates/scsi-multipath/src/disk/paths.rs";
 const FEATURES: &str = "crates/scsi-multipath/src/disk/features.rs";
 const FENCE: &str = "crates/scsi-multipath/src/disk/fence.rs";
 const PATH: &str = "crates/scsi-multipath/src/disk/path.rs";
 const PLAN: &str = "crates/scsi-multipath/src/disk/plan.rs";
+const HOST_DISKS: &str = "crates/host/src/disks.rs";
+const DRAIN: &str = "crates/host/src/verbs/drain.rs";
 const HEAD: &str = "crates/multipath/src/head.rs";
 const PARKING: &str = "crates/multipath/src/parking.rs";
 const REGISTRY: &str = "crates/multipath/src/registry.rs";
@@ -34,6 +39,17 @@ const fn scsi(
     test: &'static str,
 ) -> Mutant {
     Mutant { name, file, from, to, judge: Judge::Test { package: "scsi-multipath", test } }
+}
+
+/// A defect of the host.
+const fn host(
+    name: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+    test: &'static str,
+) -> Mutant {
+    Mutant { name, file, from, to, judge: Judge::Test { package: "host", test } }
 }
 
 pub(super) const TESTED: &[Mutant] = &[
@@ -152,6 +168,56 @@ pub(super) const TESTED: &[Mutant] = &[
         "        self.cache.acknowledged += 1;\n",
         "",
         "a_cache_that_is_lost_after_a_restart_may_have_held_what_the_predecessor_acknowledged",
+    ),
+    // What operators and settings ask for.
+    scsi(
+        "what came of a change of port groups is not asked for",
+        ACTIVATE,
+        "        self.want_access(path, AccessCause::Again, now);\n",
+        "",
+        "with_no_usable_path_a_standby_group_is_activated_at_once",
+    ),
+    scsi(
+        "a path that an operator keeps out is waited for before port groups are changed",
+        ACTIVATE,
+        "path.hold.is_none() && matches!(path.standing, Standing::Verified | Standing::Suspect(_));",
+        "matches!(path.standing, Standing::Verified | Standing::Suspect(_));",
+        "a_group_that_serves_takes_over_for_one_whose_path_an_operator_keeps_out",
+    ),
+    scsi(
+        "paths that are used are asked whether they are ready",
+        CHECK,
+        "            path.used_at = now;\n        }\n    }\n",
+        "            let _ = path;\n        }\n    }\n",
+        "a_path_that_is_used_is_not_asked_whether_it_is_ready",
+    ),
+    scsi(
+        "a path that is reinstated is used before it has shown its identity",
+        PATHS,
+        "                path.suspect(Reason::Verifying, now);\n            }\n        });\n    }\n\n    pub(super) fn path_lost",
+        "            }\n        });\n    }\n\n    pub(super) fn path_lost",
+        "a_path_that_is_given_back_shows_its_identity_before_it_is_used",
+    ),
+    host(
+        "a lost cache that is told on a way that is not used is kept secret",
+        HOST_DISKS,
+        "        self.pass_on_loss(place, lun, disk);\n",
+        "",
+        "a_lost_cache_that_is_told_on_a_way_that_is_not_used_fails_the_next_flush",
+    ),
+    host(
+        "a drain goes on although the path that could read is lost",
+        DRAIN,
+        "others.iter().any(|path| outcome(path) == Some(&Ok(())))",
+        "checks.values().any(|check| *check == Some(Ok(())))",
+        "a_drain_is_refused_if_the_path_that_could_read_is_lost_before_it_begins",
+    ),
+    host(
+        "a drain goes on although no other path is left",
+        DRAIN,
+        "        if let Err(error) = self.leaves_a_path(&paths) {\n            return self.drain_refused(&drain, error);\n        }\n        for disk in self.disks_of(&paths) {\n",
+        "        for disk in self.disks_of(&paths).into_iter().skip(1) {\n",
+        "a_drain_is_refused_if_no_other_path_is_left_when_it_begins",
     ),
     // Questions.
     scsi(
