@@ -140,6 +140,7 @@ impl Host {
     /// A survey found a logical unit: find or create its disk, and offer it the path.
     pub(crate) fn path_found(&mut self, nexus: u32, lun: Lun, unit: Box<Unit>) {
         let identity = unit.identity.name().clone();
+        self.remove_replaced(nexus, lun, &identity);
         if !self.wanted(&identity) {
             let text = format!("{identity} is not served: it is not among the wanted ones");
             let subject = Subject::Unit(nexus, lun);
@@ -293,6 +294,15 @@ impl Host {
     pub(crate) fn remove_path(&mut self, nexus: u32, lun: Lun) {
         if let Some(path) = self.nexuses[nexus as usize].paths.remove(&lun) {
             self.retire_path(path);
+        }
+    }
+
+    /// The number stands for another unit than before, whatever becomes of that one.
+    fn remove_replaced(&mut self, nexus: u32, lun: Lun, identity: &Name) {
+        let before = self.nexuses[nexus as usize].paths.get(&lun).and_then(|path| self.paths.get(path));
+        let Some(disk) = before.map(|path| path.disk) else { return };
+        if self.disks.registry.key(HeadIndex(disk)) != Some(identity) {
+            self.remove_path(nexus, lun);
         }
     }
 

@@ -57,6 +57,35 @@ fn without_multipath_a_disk_keeps_to_its_first_path_until_that_is_gone_for_good(
 }
 
 #[test]
+fn a_path_whose_number_stands_for_a_unit_that_needs_no_more_paths_is_removed() {
+    let mut options = options(2);
+    options.disks.multipath = Multipath::Off;
+    let mut rig = Rig::with(options, 2);
+    rig.advance(Duration::from_millis(1));
+    let only = |rig: &Rig, disk: usize| {
+        let view = rig.host.disks().nth(disk).and_then(|view| view.disk).unwrap();
+        let path = view.paths().next().unwrap().status.id;
+        let found = rig.host.path(path).unwrap();
+        (path, found.nexus.0, found.lun)
+    };
+    let (path, used, lun) = only(&rig, 0);
+    assert_eq!(lun, Lun::from(0));
+    rig.doors[used as usize] = Door::Refusing;
+    rig.cut(used);
+    let port = u16::try_from(used + 1).map(array::PortId).ok();
+    rig.tell_array(array::Event::Map { port, lun: Lun::from(0), unit: Some(UnitId(1)) });
+    rig.doors[used as usize] = Door::Open;
+    rig.advance(Duration::from_secs(10));
+    assert!(rig.host.path(path).is_none(), "it leads to another unit, which has a path");
+    rig.advance(Duration::from_secs(70));
+    let ways: Vec<u32> = (0..2).map(|disk| only(&rig, disk).1).collect();
+    assert!(
+        ways.contains(&(1 - used)),
+        "the disk is gone, and another is there over the other way: {ways:?}"
+    );
+}
+
+#[test]
 fn a_lost_cache_that_is_told_on_a_way_that_is_not_used_fails_the_next_flush() {
     let mut options = options(2);
     options.disks.multipath = Multipath::Off;
