@@ -40,7 +40,6 @@ pub(super) const fn mutant(
 }
 
 const CLAIMS: &str = "crates/scsi-multipath/src/disk/claims.rs";
-const PROBE: &str = "crates/scsi-multipath/src/disk/probe.rs";
 const FENCE: &str = "crates/scsi-multipath/src/disk/fence.rs";
 const COMPLETE: &str = "crates/scsi-multipath/src/disk/complete.rs";
 const DISK: &str = "crates/scsi-multipath/src/disk/mod.rs";
@@ -324,12 +323,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         COMPLETE,
         "Fate::Complete if self.may_be_another(path) => {",
         "Fate::Complete if self.may_be_another(path) && self.next_id == 0 => {",
-    ),
-    mutant(
-        "a unit that shrank keeps its size",
-        PROBE,
-        "            path.unit.capacity = Some(capacity);",
-        "            if path.unit.capacity.as_ref().is_none_or(|ours| ours.blocks < capacity.blocks) {\n                path.unit.capacity = Some(capacity);\n            }",
     ),
     // Access states.
     mutant(

@@ -12,6 +12,7 @@ const PATHS: &str = "crates/scsi-multipath/src/disk/paths.rs";
 const FEATURES: &str = "crates/scsi-multipath/src/disk/features.rs";
 const FENCE: &str = "crates/scsi-multipath/src/disk/fence.rs";
 const PATH: &str = "crates/scsi-multipath/src/disk/path.rs";
+const PROBE: &str = "crates/scsi-multipath/src/disk/probe.rs";
 const PLAN: &str = "crates/scsi-multipath/src/disk/plan.rs";
 const HOST_DISKS: &str = "crates/host/src/disks.rs";
 const DRAIN: &str = "crates/host/src/verbs/drain.rs";
@@ -220,6 +221,13 @@ pub(super) const TESTED: &[Mutant] = &[
         "a_drain_is_refused_if_no_other_path_is_left_when_it_begins",
     ),
     // Questions.
+    scsi(
+        "a unit that shrank keeps its size",
+        PROBE,
+        "            path.unit.capacity = Some(capacity);",
+        "            if path.unit.capacity.as_ref().is_none_or(|ours| ours.blocks < capacity.blocks) {\n                path.unit.capacity = Some(capacity);\n            }",
+        "a_disk_that_shrank_refuses_what_is_beyond_its_end",
+    ),
     scsi(
         "an answer counts that is older than the question's reason",
         PATH,
