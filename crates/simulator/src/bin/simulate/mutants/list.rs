@@ -54,7 +54,6 @@ const PORT_GROUPS: &str = "crates/scsi/src/port_groups/mod.rs";
 const HOST_ACCESS: &str = "crates/host/src/access.rs";
 const WATCH: &str = "crates/multipath/src/watch.rs";
 const PACE: &str = "crates/multipath/src/pace.rs";
-const POLICY: &str = "crates/multipath/src/policy.rs";
 const HEAD: &str = "crates/multipath/src/head.rs";
 const ACTIVATE: &str = "crates/scsi-multipath/src/disk/activate.rs";
 const CHECK: &str = "crates/scsi-multipath/src/disk/check.rs";
@@ -269,12 +268,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "MediumAccess { force_unit_access: forced, ..MediumAccess",
         "MediumAccess { force_unit_access: false, ..MediumAccess",
     ),
-    mutant(
-        "a lost cache that a survey is told of is kept secret",
-        HOST_SURVEY,
-        "SurveyAction::CacheLost { lun, reply } => self.loss_heard(index, lun, reply),",
-        "SurveyAction::CacheLost { .. } => {}",
-    ),
     // Identity and access.
     mutant(
         "writes go on before the identity was read again",
@@ -357,12 +350,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "        self.recovered = Some(now);\n",
     ),
     mutant("hedges cost nothing", WATCH, "                self.hedges -= HEDGE_PRICE;\n", ""),
-    mutant(
-        "latency keeps to a path that is gone",
-        POLICY,
-        "            && paths[batch.position].rank() == Some(Rank::Optimized)\n",
-        "",
-    ),
     mutant(
         "both copies of a read are its answer",
         LATE,

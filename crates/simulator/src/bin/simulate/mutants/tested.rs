@@ -14,8 +14,12 @@ const FENCE: &str = "crates/scsi-multipath/src/disk/fence.rs";
 const PATH: &str = "crates/scsi-multipath/src/disk/path.rs";
 const PROBE: &str = "crates/scsi-multipath/src/disk/probe.rs";
 const PLAN: &str = "crates/scsi-multipath/src/disk/plan.rs";
+const DISK: &str = "crates/scsi-multipath/src/disk/mod.rs";
+const HOST_SURVEY: &str = "crates/host/src/survey.rs";
 const HOST_DISKS: &str = "crates/host/src/disks.rs";
 const DRAIN: &str = "crates/host/src/verbs/drain.rs";
+const POLICY: &str = "crates/multipath/src/policy.rs";
+const GATHER: &str = "crates/multipath/src/gather.rs";
 const HEAD: &str = "crates/multipath/src/head.rs";
 const PARKING: &str = "crates/multipath/src/parking.rs";
 const REGISTRY: &str = "crates/multipath/src/registry.rs";
@@ -200,6 +204,20 @@ pub(super) const TESTED: &[Mutant] = &[
         "a_path_that_is_given_back_shows_its_identity_before_it_is_used",
     ),
     host(
+        "a lost cache that a survey is told of is kept secret",
+        HOST_SURVEY,
+        "SurveyAction::CacheLost { lun, reply } => self.loss_heard(index, lun, reply),",
+        "SurveyAction::CacheLost { .. } => {}",
+        "a_lost_cache_that_is_told_on_a_way_that_is_not_used_fails_the_next_flush",
+    ),
+    host(
+        "a path stays whose number stands for another unit",
+        HOST_DISKS,
+        "        self.remove_replaced(nexus, lun, &identity);\n",
+        "",
+        "a_path_whose_number_stands_for_a_unit_that_needs_no_more_paths_is_removed",
+    ),
+    host(
         "a lost cache that is told on a way that is not used is kept secret",
         HOST_DISKS,
         "        self.pass_on_loss(place, lun, disk);\n",
@@ -219,6 +237,35 @@ pub(super) const TESTED: &[Mutant] = &[
         "        if let Err(error) = self.leaves_a_path(&paths) {\n            return self.drain_refused(&drain, error);\n        }\n        for disk in self.disks_of(&paths) {\n",
         "        for disk in self.disks_of(&paths).into_iter().skip(1) {\n",
         "a_drain_is_refused_if_no_other_path_is_left_when_it_begins",
+    ),
+    // Paths that are slow.
+    core(
+        "latency keeps to a path that is gone",
+        POLICY,
+        "            && paths[batch.position].rank() == Some(Rank::Optimized)\n",
+        "",
+        "latency_keeps_requests_together_that_come_at_one_time",
+    ),
+    core(
+        "latency gives turns to slower paths",
+        POLICY,
+        "candidates().filter(is_as_fast).find(",
+        "candidates().find(",
+        "latency_sends_little_to_a_path_that_has_become_slower_by_less_than_its_slack",
+    ),
+    core(
+        "requests go together although they are faster apart",
+        GATHER,
+        "        if self.wins == WINS {\n",
+        "        if self.wins == 0 {\n",
+        "requests_go_apart_where_that_is_faster",
+    ),
+    scsi(
+        "a copy of a read is sent although another one was the answer",
+        DISK,
+        "        if self.is_moot(&work) {\n            let verdict",
+        "        if false {\n            let verdict",
+        "a_copy_that_waits_when_the_other_one_is_the_answer_is_not_sent_any_more",
     ),
     // Questions.
     scsi(
