@@ -236,7 +236,7 @@ impl<R> Head<R> {
         let learned = self.paths.ended(now, &ticket, verdict, &self.back_off);
         if matches!(verdict, Verdict::Done | Verdict::Moot) {
             if verdict == Verdict::Done && ticket.errand == Errand::Regular {
-                self.selection.learn(now, ticket.kind.class, ticket.started);
+                self.selection.learn(now, ticket.kind.class);
             }
             self.finish(request, Outcome::Done);
             if learned == Learned::Nothing && self.life == Life::Live && !self.is_due(now) {

@@ -180,9 +180,9 @@ impl Selection {
 
     /// A request has come back on whichever path.
     #[inline]
-    pub(crate) fn learn(&mut self, now: Instant, class: Class, started: Instant) {
+    pub(crate) fn learn(&mut self, now: Instant, class: Class) {
         if self.policy == Policy::Latency {
-            self.gatherings.record(now, class, started);
+            self.gatherings.record(now, class);
         }
     }
 
