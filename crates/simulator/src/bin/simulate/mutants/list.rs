@@ -140,7 +140,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            let _ = (path, target);\n",
     ),
     mutant(
-        "a fence is a reset without the login (no gate)",
+        "a fence is a reset without the login (fresh ISID, no gate)",
         CONNECTION,
         "session_options(&self.options.initiator, initiator, &nexus.purpose, nexus.isid, challenge);",
         "{ let mut isid = nexus.isid; isid[5] = isid[5].wrapping_add(nexus.logins as u8); session_options(&self.options.initiator, initiator, &nexus.purpose, isid, challenge) };",
