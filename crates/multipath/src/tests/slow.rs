@@ -115,13 +115,41 @@ fn latency_sends_little_to_a_path_that_has_become_slower_by_less_than_its_slack(
 }
 
 #[test]
+fn latency_goes_on_elsewhere_when_the_path_of_a_stretch_falls_silent() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    for _ in 0..100 {
+        bench.run(&[FAST; 2]);
+    }
+    bench.pass(STRETCH);
+    // As many as are ever in flight: the path of the stretch keeps what it has, the other one answers at once.
+    let silent = bench.path_of_next();
+    let (mut stuck, mut answered) = (1, 0);
+    for request in 100..400 {
+        if stuck == 32 {
+            break;
+        }
+        bench.pass(Duration::from_micros(100));
+        let did = bench.submit(request);
+        if did.contains(&Start(request, silent)) {
+            stuck += 1;
+        } else {
+            bench.pass(Duration::from_micros(100));
+            bench.done(request);
+            answered += 1;
+        }
+    }
+    assert!(stuck < 32 && answered > 200, "{stuck} are stuck, {answered} were answered");
+}
+
+#[test]
 fn latency_leaves_no_path_far_emptier_than_another() {
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
-    for request in 0..48 {
+    for request in 0..400 {
         bench.pass(Duration::from_micros(1));
         bench.submit(request);
+        let depths = bench.depths();
+        assert!(depths[0].abs_diff(depths[1]) <= 64, "{depths:?}");
     }
-    assert_eq!(bench.depths(), [32, 16]);
 }
 
 #[test]
@@ -142,7 +170,10 @@ fn latency_goes_on_on_one_path_while_it_is_hardly_worse() {
 fn latency_keeps_requests_together_that_come_at_one_time() {
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 4);
     let taken: Vec<u32> = (0..96).map(|_| bench.path_of_next()).collect();
-    assert_eq!(taken, [[0; 32], [1; 32], [2; 32]].concat(), "and no more of them than a batch");
+    assert_eq!(taken[..15], [0; 15]);
+    assert_ne!(taken[15], 0, "one of sixteen goes another way");
+    let on = |path: u32| taken.iter().filter(|taken| **taken == path).count();
+    assert!(on(0) <= 64 && on(1) >= 16, "and no more of them than two batches: {taken:?}");
     bench.change(0, PathState::Down);
     let mut bench = self::bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
     assert_eq!(bench.path_of_next(), 0);
