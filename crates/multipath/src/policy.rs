@@ -133,8 +133,6 @@ struct Batch {
     /// When it was last looked whether they still do well there, and how many have been sent since.
     at: Instant,
     requests: u32,
-    /// Of the whole stretch.
-    sent: u32,
 }
 
 /// So long it is not looked again at all paths for each request: less than any request takes.
@@ -142,13 +140,12 @@ const AT_ONCE: Duration = Duration::from_micros(50);
 /// As many as a queue of usual depth holds: what one system call brings leaves by one. More at one time are shared out,
 /// and no path is left so much emptier than another.
 const BATCH_MAX: u32 = 32;
-/// Then the next path has its turn, so that each stays measured.
-pub(crate) const STRETCH: Duration = Duration::from_millis(20);
+/// Then the next path has its turn. Longer than it takes to put a batch together; no longer than requests take, so that
+/// what is in flight lies on several paths: one that falls silent does not stop everything.
+pub(crate) const STRETCH: Duration = Duration::from_micros(100);
 /// A request may be expected to wait so much longer for being sent together with others: more than it does behind 32 small
 /// ones at a fast target, less than behind them on a link that is full.
 const SLACK_NANOS: u64 = 1_000_000;
-/// So many requests one goes another way: enough that a path that stalls does not stop everything, too few to cost much.
-const SCOUT_EVERY: u32 = 16;
 /// What is out for longer than so many times what requests take, and a time that schedulers may take away, is stuck.
 const STUCK_TIMES: u64 = 8;
 const STUCK_NANOS: u64 = 2_000_000;
@@ -231,12 +228,7 @@ impl Selection {
             && paths[batch.position].rank() == Some(Rank::Optimized)
         {
             batch.requests += 1;
-            batch.sent = batch.sent.wrapping_add(1);
-            if !batch.sent.is_multiple_of(SCOUT_EVERY) {
-                return Some(batch.position);
-            }
-            let position = batch.position;
-            return Some(scout(paths, position, wanted, avoid).unwrap_or(position));
+            return Some(batch.position);
         }
         let unmeasured = unmeasured_turn(paths, wanted);
         let best = best_of(paths, avoid, |path| expected(path, wanted, unmeasured))?;
@@ -253,14 +245,11 @@ impl Selection {
                 && expected(path, wanted, unmeasured) <= limit
         };
         let goes_on = |batch: &Batch| wanted.now.since(batch.since) < STRETCH && will_do(batch.position);
-        let (position, since, sent) = match self.batch.filter(goes_on) {
-            Some(batch) => (batch.position, batch.since, batch.sent.wrapping_add(1)),
-            None => (self.next_in_turn(paths, wanted, will_do).unwrap_or(best), wanted.now, 1),
+        let (position, since) = match self.batch.filter(goes_on) {
+            Some(batch) => (batch.position, batch.since),
+            None => (self.next_in_turn(paths, wanted, will_do).unwrap_or(best), wanted.now),
         };
-        self.batch = Some(Batch { position, since, at: wanted.now, requests: 1, sent });
-        if sent.is_multiple_of(SCOUT_EVERY) {
-            return scout(paths, position, wanted, avoid).or(Some(position));
-        }
+        self.batch = Some(Batch { position, since, at: wanted.now, requests: 1 });
         Some(position)
     }
 
@@ -357,22 +346,6 @@ fn queue_depth(paths: &[Path], avoid: Option<usize>) -> Option<usize> {
         }
     }
     best.map(|(_, _, position)| position)
-}
-
-/// A path besides that of the stretch that is hardly worse: if that one falls silent with all that is on it, something goes
-/// on elsewhere.
-#[cold]
-fn scout(paths: &[Path], besides: usize, wanted: Wanted, avoid: Option<usize>) -> Option<usize> {
-    let unmeasured = unmeasured_turn(paths, wanted);
-    let limit = expected(&paths[besides], wanted, unmeasured).saturating_add(SLACK_NANOS);
-    let others = paths.iter().enumerate().filter(|(position, path)| {
-        *position != besides
-            && Some(*position) != avoid
-            && path.rank() == Some(Rank::Optimized)
-            && !is_stuck(path, wanted)
-            && expected(path, wanted, unmeasured) <= limit
-    });
-    others.min_by_key(|(_, path)| expected(path, wanted, unmeasured)).map(|(position, _)| position)
 }
 
 /// Whether what is on a path has been out for far longer than requests take.
