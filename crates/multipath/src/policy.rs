@@ -133,22 +133,23 @@ struct Batch {
     /// When it was last looked whether they still do well there, and how many have been sent since.
     at: Instant,
     requests: u32,
+    /// How many may be, one after the other, before the path is too far ahead of another.
+    room: u32,
 }
 
 /// So long it is not looked again at all paths for each request: less than any request takes.
 const AT_ONCE: Duration = Duration::from_micros(50);
-/// As many as a queue of usual depth holds: what one system call brings leaves by one. More at one time are shared out,
-/// and no path is left so much emptier than another.
+/// As many as a queue of usual depth holds: what one system call brings leaves by one. More at one time are shared out.
 const BATCH_MAX: u32 = 32;
+/// So many more requests than another path may one have when it is looked: half of a queue of usual depth, so that a path
+/// that falls silent does not come to hold all of it.
+const AHEAD_MAX: u32 = 16;
 /// Then the next path has its turn. Longer than it takes to put a batch together; no longer than requests take, so that
-/// what is in flight lies on several paths: one that falls silent does not stop everything.
+/// what is in flight lies on several paths.
 pub(crate) const STRETCH: Duration = Duration::from_micros(100);
 /// A request may be expected to wait so much longer for being sent together with others: more than it does behind 32 small
 /// ones at a fast target, less than behind them on a link that is full.
 const SLACK_NANOS: u64 = 1_000_000;
-/// What is out for longer than so many times what requests take, and a time that schedulers may take away, is stuck.
-const STUCK_TIMES: u64 = 8;
-const STUCK_NANOS: u64 = 2_000_000;
 /// So small a part more says nothing: such paths are taken in turn.
 const UNSURE: u64 = 8;
 
@@ -222,8 +223,8 @@ impl Selection {
         let way = self.gatherings.way(wanted.class);
         if way == Way::Together
             && let Some(batch) = &mut self.batch
-            && wanted.now.since(batch.at) < AT_ONCE
-            && batch.requests < BATCH_MAX
+            && (wanted.now == batch.at && batch.requests < BATCH_MAX
+                || wanted.now.since(batch.at) < AT_ONCE && batch.requests < batch.room)
             && Some(batch.position) != avoid
             && paths[batch.position].rank() == Some(Rank::Optimized)
         {
@@ -236,12 +237,14 @@ impl Selection {
             return Some(best);
         }
         let limit = expected(&paths[best], wanted, unmeasured).saturating_add(SLACK_NANOS);
+        let rank = paths[best].rank();
+        let alike = paths.iter().filter(|path| path.rank() == rank);
+        let ahead_max = alike.map(|path| path.in_flight).min().unwrap_or_default().saturating_add(AHEAD_MAX);
         let will_do = |position: usize| {
             let path = &paths[position];
             Some(position) != avoid
-                && path.rank() == paths[best].rank()
-                && !is_stuck(path, wanted)
-                && path.in_flight < paths[best].in_flight.saturating_add(BATCH_MAX)
+                && path.rank() == rank
+                && path.in_flight < ahead_max
                 && expected(path, wanted, unmeasured) <= limit
         };
         let goes_on = |batch: &Batch| wanted.now.since(batch.since) < STRETCH && will_do(batch.position);
@@ -249,7 +252,8 @@ impl Selection {
             Some(batch) => (batch.position, batch.since),
             None => (self.next_in_turn(paths, wanted, will_do).unwrap_or(best), wanted.now),
         };
-        self.batch = Some(Batch { position, since, at: wanted.now, requests: 1 });
+        let room = ahead_max.saturating_sub(paths[position].in_flight);
+        self.batch = Some(Batch { position, since, at: wanted.now, requests: 1, room });
         Some(position)
     }
 
@@ -346,13 +350,6 @@ fn queue_depth(paths: &[Path], avoid: Option<usize>) -> Option<usize> {
         }
     }
     best.map(|(_, _, position)| position)
-}
-
-/// Whether what is on a path has been out for far longer than requests take.
-fn is_stuck(path: &Path, wanted: Wanted) -> bool {
-    let usual = path.gauge.mean(wanted.class).map_or(0, Duration::as_nanos);
-    let limit = Duration::from_nanos(STUCK_NANOS.saturating_add(usual.saturating_mul(STUCK_TIMES)));
-    path.flights.front().is_some_and(|oldest| wanted.now.since(oldest.started) > limit)
 }
 
 /// What a request has to count with on a path, in nanoseconds.

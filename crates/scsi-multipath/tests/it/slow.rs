@@ -17,6 +17,19 @@ fn rig(paths: u16) -> Rig {
     Rig::new(Device::new(64, 1), paths)
 }
 
+/// The same, and it is known how long reads take: late ones are hedged.
+fn hedging() -> Rig {
+    let mut options = Options::default();
+    options.head.policy = Policy::Numa;
+    options.head.hedging = Hedging::On { percent: 2 };
+    let mut rig = Rig::with_options(Device::new(64, 1), 2, options);
+    for _ in 0..200 {
+        let read = rig.read(0, BLOCK_LENGTH);
+        rig.assert_ok(read);
+    }
+    rig
+}
+
 fn pass_until(rig: &mut Rig, limit: Duration, done: impl Fn(&Rig) -> bool) {
     let until = rig.now + limit;
     while !done(rig) {
@@ -127,14 +140,7 @@ fn a_disk_goes_only_when_the_last_copy_of_a_read_has_come_back() {
 
 #[test]
 fn a_hedged_read_is_answered_by_whichever_path_is_first() {
-    let mut options = Options::default();
-    options.head.policy = Policy::Numa;
-    options.head.hedging = Hedging::On { percent: 2 };
-    let mut rig = Rig::with_options(Device::new(64, 1), 2, options);
-    for _ in 0..200 {
-        let read = rig.read(0, BLOCK_LENGTH);
-        rig.assert_ok(read);
-    }
+    let mut rig = hedging();
     rig.stalled.push(FIRST);
     let read = rig.read(0, BLOCK_LENGTH);
     let sent = rig.now;
@@ -148,14 +154,7 @@ fn a_hedged_read_is_answered_by_whichever_path_is_first() {
 
 #[test]
 fn a_copy_that_waits_when_the_other_one_is_the_answer_is_not_sent_any_more() {
-    let mut options = Options::default();
-    options.head.policy = Policy::Numa;
-    options.head.hedging = Hedging::On { percent: 2 };
-    let mut rig = Rig::with_options(Device::new(64, 1), 2, options);
-    for _ in 0..200 {
-        let read = rig.read(0, BLOCK_LENGTH);
-        rig.assert_ok(read);
-    }
+    let mut rig = hedging();
     rig.stalled.extend([FIRST, PathId(2)]);
     let read = rig.read(0, BLOCK_LENGTH);
     pass_until(&mut rig, Duration::from_millis(45), |rig| rig.disk.status().counters.hedged == 1);
