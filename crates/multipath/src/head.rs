@@ -4,7 +4,7 @@
 use alloc::collections::VecDeque;
 use clock::{Duration, Instant};
 
-use crate::pace::Comparison;
+use crate::pace::{Comparison, SILENCE_DEPTH, SILENCE_MIN};
 use crate::parking::{Parking, Waiting};
 use crate::paths::{Learned, Path, Paths};
 use crate::policy::{Selection, Wanted};
@@ -461,8 +461,13 @@ impl<R> Head<R> {
             started: started.at,
             depth: started.depth,
         };
-        if self.watch_at.is_none() && self.paths.is_timed() {
-            self.begin_watch(now, position);
+        if self.paths.is_timed() {
+            if self.watch_at.is_none() {
+                self.begin_watch(now, position);
+            }
+            if started.depth + 1 == SILENCE_DEPTH {
+                self.watch_by(now + SILENCE_MIN);
+            }
         }
         if let Hedging::On { percent } = self.hedging
             && kind.class.is_read()

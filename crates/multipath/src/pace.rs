@@ -16,14 +16,25 @@ pub(crate) const SAMPLES_MIN: u32 = 8;
 pub(crate) const SUSPECT_MIN: Duration = Duration::from_millis(50);
 /// The same, in averages of its own path: a unit that is slow on all paths is asked less often.
 pub(crate) const SUSPECT_FACTOR: u64 = 16;
+/// Nothing at all comes back from a path for so long, while it has several requests: it is looked at sooner, since far less
+/// of what works does that. Longer than a thread waits for its turn on a machine with too few processors.
+pub(crate) const SILENCE_MIN: Duration = Duration::from_millis(20);
+/// What counts as several.
+pub(crate) const SILENCE_DEPTH: u32 = 4;
 /// A write is told to be late on a path that stalls no earlier than this: getting it back costs an abort.
 pub(crate) const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 /// So long, at the least, a canary may be out on a path before it stalls.
 const VERDICT_MIN: Duration = Duration::from_millis(50);
+/// The same, if it has been silent before and ever since.
+const VERDICT_SILENT_MIN: Duration = Duration::from_millis(10);
 /// The same, in times of the canary on the other path.
 const VERDICT_FACTOR: u64 = 8;
 /// Paths are compared by canaries not more often than this.
 pub(crate) const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// The same where a path has fallen silent: users wait by then.
+pub(crate) const COMPARE_SILENT_EVERY: Duration = Duration::from_millis(250);
+/// A path that is found to be no worse than its peer is not suspected as early for so long.
+const ACQUITTAL: Duration = Duration::from_secs(60);
 /// Comparisons in a row that a path has to lose before it counts as slow: one canary may have had bad luck.
 const LOSSES: u8 = 2;
 /// A comparison without results by then is given up.
@@ -76,8 +87,8 @@ pub(crate) struct Watch {
     pub(crate) canary: Option<Instant>,
     /// When the next canary on a slow path is due.
     pub(crate) due: Option<Instant>,
-    /// A request is not suspected before it is so old: younger ones turned out to be the unit's own.
-    pub(crate) patience: Duration,
+    /// A request is not suspected before it is so old: younger ones turned out to be the unit's own. Until then.
+    patience: Option<(Duration, Instant)>,
     /// Comparisons lost in a row.
     losses: u8,
     good: u8,
@@ -135,16 +146,24 @@ impl Watch {
     }
 
     /// The path is as good as its peer: what is old on it is so for another reason.
-    pub(crate) fn acquit(&mut self, oldest: Duration) {
+    pub(crate) fn acquit(&mut self, now: Instant, suspicion: Suspicion) {
         self.losses = 0;
-        self.patience = oldest.saturating_mul(2);
+        // To ask again about silence costs little, and users would wait.
+        if !suspicion.is_silent {
+            self.patience = Some((suspicion.oldest.saturating_mul(2), now + ACQUITTAL));
+        }
+    }
+
+    /// How old a request may be before it is suspected, for what other ones turned out to be.
+    pub(crate) fn patience(&self, now: Instant) -> Duration {
+        self.patience.filter(|(_, until)| now < *until).map_or(Duration::ZERO, |(patience, _)| patience)
     }
 
     /// Nothing is held against the path any more.
     pub(crate) const fn steady(&mut self) {
         self.pace = Pace::Steady;
         (self.due, self.good, self.losses) = (None, 0, 0);
-        self.patience = Duration::ZERO;
+        self.patience = None;
     }
 
     fn longer(&self) -> Duration {
@@ -171,6 +190,17 @@ pub(crate) struct Verdict {
     pub(crate) peers: Duration,
 }
 
+/// Why a path is to be compared with another one.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) struct Suspicion {
+    /// How long its requests have been out, and take on average.
+    pub(crate) oldest: Duration,
+    pub(crate) mean: Duration,
+    /// Nothing has come back from it for a while.
+    pub(crate) is_silent: bool,
+}
+
 /// Two canaries at the same time, of the same block, on a path that seems slow and on another one: what they differ by is the
 /// paths', and not the logical unit's.
 #[derive(Clone, Copy, Debug)]
@@ -179,9 +209,7 @@ pub(crate) struct Comparison {
     pub(crate) suspect: PathId,
     pub(crate) peer: PathId,
     since: Instant,
-    /// How long the suspect's requests had been out, and take on average.
-    oldest: Duration,
-    mean: Duration,
+    suspicion: Suspicion,
     suspect_took: Option<Duration>,
     peer_took: Option<Duration>,
 }
@@ -200,14 +228,8 @@ pub(crate) enum Compared {
 }
 
 impl Comparison {
-    pub(crate) const fn new(
-        now: Instant,
-        suspect: PathId,
-        peer: PathId,
-        oldest: Duration,
-        mean: Duration,
-    ) -> Self {
-        Self { suspect, peer, since: now, oldest, mean, suspect_took: None, peer_took: None }
+    pub(crate) const fn new(now: Instant, suspect: PathId, peer: PathId, suspicion: Suspicion) -> Self {
+        Self { suspect, peer, since: now, suspicion, suspect_took: None, peer_took: None }
     }
 
     pub(crate) fn hear(&mut self, path: PathId, took: Duration) {
@@ -222,8 +244,8 @@ impl Comparison {
         self.suspect.0 == path.0 || self.peer.0 == path.0
     }
 
-    pub(crate) const fn oldest(&self) -> Duration {
-        self.oldest
+    pub(crate) const fn suspicion(&self) -> Suspicion {
+        self.suspicion
     }
 
     /// Of both, once they are known.
@@ -231,19 +253,22 @@ impl Comparison {
         self.suspect_took.zip(self.peer_took)
     }
 
-    pub(crate) fn outcome(&self, now: Instant) -> Compared {
+    /// `silence` is how long nothing has come back from the suspect.
+    pub(crate) fn outcome(&self, now: Instant, silence: Duration) -> Compared {
+        let Suspicion { oldest, mean, is_silent } = self.suspicion;
         match (self.suspect_took, self.peer_took) {
             (Some(took), Some(peers)) if is_behind(took, peers) => {
                 Compared::Behind(Verdict { why: Lag::Late, took, peers })
             }
             (Some(_), Some(_)) => Compared::Equal,
             (None, Some(peers)) => {
-                let slack = peers.saturating_mul(VERDICT_FACTOR).max(self.mean.saturating_mul(2));
-                let limit = self.since + slack.max(VERDICT_MIN);
+                let slack = peers.saturating_mul(VERDICT_FACTOR).max(mean.saturating_mul(2));
+                let is_silent = is_silent && silence >= now.since(self.since);
+                let limit = self.since + slack.max(if is_silent { VERDICT_SILENT_MIN } else { VERDICT_MIN });
                 if now < limit {
                     return Compared::Open(limit);
                 }
-                let took = self.oldest + now.since(self.since);
+                let took = oldest + now.since(self.since);
                 Compared::Stalled(Verdict { why: Lag::Stalled, took, peers })
             }
             (_, None) if now < self.since + COMPARE_MAX => Compared::Open(self.since + COMPARE_MAX),

@@ -30,6 +30,8 @@ pub(crate) struct Path {
     pub(crate) in_flight: u32,
     /// What is in flight, oldest first; only while somebody watches how long it takes.
     pub(crate) flights: VecDeque<Flight>,
+    /// When something came back last, or the first of what is in flight was sent; only while somebody watches.
+    heard: Instant,
     pub(crate) gauge: Gauge,
     pub(crate) watch: Watch,
     /// It came back from a back-off of that length a short while ago: until then one failure is enough.
@@ -159,6 +161,12 @@ impl Path {
         }
     }
 
+    /// How long nothing has come back, while something is in flight.
+    #[inline]
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        if self.flights.is_empty() { Duration::ZERO } else { now.since(self.heard) }
+    }
+
     /// A request that was in flight has come back.
     #[inline]
     fn landed(&mut self, sequence: u64) {
@@ -286,6 +294,7 @@ impl Paths {
             health: Health::Good { failures: 0 },
             in_flight: 0,
             flights: VecDeque::new(),
+            heard: now,
             gauge: Gauge::default(),
             watch: Watch::default(),
             probation: None,
@@ -337,6 +346,9 @@ impl Paths {
         let mut at = Instant::START;
         if self.is_timed {
             at = now;
+            if depth == 0 {
+                path.heard = now;
+            }
             path.flights.push_back(Flight { sequence, kind, started: now, is_told: false });
         }
         let errand = match path.health {
@@ -369,6 +381,9 @@ impl Paths {
         let Some(left) = path.in_flight.checked_sub(1) else { return Learned::Foreign };
         path.in_flight = left;
         if self.is_timed {
+            if verdict != Verdict::Moot {
+                path.heard = now;
+            }
             path.landed(ticket.sequence);
         }
         match verdict {

@@ -121,6 +121,8 @@ pub(crate) struct Selection {
     /// `latency`: whether requests go together, and what the last ones were put together on.
     gatherings: Gatherings,
     batch: Option<Batch>,
+    /// When the last request was sent that may not be sent twice.
+    wrote: Option<Instant>,
 }
 
 /// Requests that go one way for a while: what is sent and answered together costs one system call and one interrupt, not
@@ -139,14 +141,19 @@ struct Batch {
 
 /// So long it is not looked again at all paths for each request: less than any request takes.
 const AT_ONCE: Duration = Duration::from_micros(50);
-/// As many as a queue of usual depth holds: what one system call brings leaves by one. More at one time are shared out.
-const BATCH_MAX: u32 = 32;
-/// So many more requests than another path may one have when it is looked: half of a queue of usual depth, so that a path
-/// that falls silent does not come to hold all of it.
-const AHEAD_MAX: u32 = 16;
-/// Then the next path has its turn. Longer than it takes to put a batch together; no longer than requests take, so that
-/// what is in flight lies on several paths.
+/// While nothing but reads is sent the next path has its turn after so long: rarely enough that the first requests of a turn,
+/// which are few at a time, cost nothing. All that is in flight lies on one path then. Should that fall silent, it is
+/// noticed soon, and reads are sent once more on another one.
+pub(crate) const STRETCH_OF_READS: Duration = Duration::from_millis(20);
+/// Writes that lie on a silent path stay there until it is known to be lost, and may be all that a user sends. While there are
+/// any the next path has its turn no later than requests take, so that what is in flight lies on several paths.
 pub(crate) const STRETCH: Duration = Duration::from_micros(100);
+/// For the same reason one path has no more than three quarters of all that is in flight, so that a user who waits for
+/// answers before sending on gets some from elsewhere.
+const SHARE_MAX: [u32; 2] = [3, 4];
+/// So many more reads than another path may one have: fewer than targets take of one session at a time, or they would wait
+/// while another path is free.
+const AHEAD_OF_READS_MAX: u32 = 64;
 /// A request may be expected to wait so much longer for being sent together with others: more than it does behind 32 small
 /// ones at a fast target, less than behind them on a link that is full.
 const SLACK_NANOS: u64 = 1_000_000;
@@ -155,7 +162,14 @@ const UNSURE: u64 = 8;
 
 impl Selection {
     pub(crate) fn new(policy: Policy, distances: Distances) -> Self {
-        Self { policy, distances, current: Vec::new(), gatherings: Gatherings::default(), batch: None }
+        Self {
+            policy,
+            distances,
+            current: Vec::new(),
+            gatherings: Gatherings::default(),
+            batch: None,
+            wrote: None,
+        }
     }
 
     pub(crate) const fn policy(&self) -> Policy {
@@ -220,11 +234,14 @@ impl Selection {
 
     #[inline]
     fn latency(&mut self, paths: &[Path], wanted: Wanted, avoid: Option<usize>) -> Option<usize> {
+        if !wanted.class.is_read() {
+            self.wrote = Some(wanted.now);
+        }
         let way = self.gatherings.way(wanted.class);
         if way == Way::Together
             && let Some(batch) = &mut self.batch
-            && (wanted.now == batch.at && batch.requests < BATCH_MAX
-                || wanted.now.since(batch.at) < AT_ONCE && batch.requests < batch.room)
+            && wanted.now.since(batch.at) < AT_ONCE
+            && batch.requests < batch.room
             && Some(batch.position) != avoid
             && paths[batch.position].rank() == Some(Rank::Optimized)
         {
@@ -238,21 +255,27 @@ impl Selection {
         }
         let limit = expected(&paths[best], wanted, unmeasured).saturating_add(SLACK_NANOS);
         let rank = paths[best].rank();
-        let alike = paths.iter().filter(|path| path.rank() == rank);
-        let ahead_max = alike.map(|path| path.in_flight).min().unwrap_or_default().saturating_add(AHEAD_MAX);
+        let writes = self.wrote.is_some_and(|at| wanted.now.since(at) < STRETCH_OF_READS);
+        let stretch = if writes { STRETCH } else { STRETCH_OF_READS };
+        let depths = paths.iter().filter(|path| path.rank() == rank).map(|path| path.in_flight);
+        let depth_max = if writes {
+            ((depths.sum::<u32>() + 1) * SHARE_MAX[0] / SHARE_MAX[1]).max(1)
+        } else {
+            depths.min().unwrap_or_default().saturating_add(AHEAD_OF_READS_MAX)
+        };
         let will_do = |position: usize| {
             let path = &paths[position];
             Some(position) != avoid
                 && path.rank() == rank
-                && path.in_flight < ahead_max
+                && path.in_flight < depth_max
                 && expected(path, wanted, unmeasured) <= limit
         };
-        let goes_on = |batch: &Batch| wanted.now.since(batch.since) < STRETCH && will_do(batch.position);
+        let goes_on = |batch: &Batch| wanted.now.since(batch.since) < stretch && will_do(batch.position);
         let (position, since) = match self.batch.filter(goes_on) {
             Some(batch) => (batch.position, batch.since),
             None => (self.next_in_turn(paths, wanted, will_do).unwrap_or(best), wanted.now),
         };
-        let room = ahead_max.saturating_sub(paths[position].in_flight);
+        let room = depth_max.saturating_sub(paths[position].in_flight);
         self.batch = Some(Batch { position, since, at: wanted.now, requests: 1, room });
         Some(position)
     }
@@ -356,7 +379,8 @@ fn queue_depth(paths: &[Path], avoid: Option<usize>) -> Option<usize> {
 #[inline]
 fn expected(path: &Path, wanted: Wanted, unmeasured: u64) -> u64 {
     let turn = path.gauge.turn(wanted.now, wanted.class).unwrap_or(unmeasured);
-    turn.saturating_mul(u64::from(path.in_flight) + 1)
+    // What nothing comes back from may take as long again.
+    turn.saturating_mul(u64::from(path.in_flight) + 1).max(path.silence(wanted.now).as_nanos())
 }
 
 /// A path that nothing is known of counts twice as good as the best that something is known of: so it is tried, and known

@@ -9,8 +9,8 @@
 use clock::{Duration, Instant};
 
 use crate::pace::{
-    COMPARE_EVERY, Compared, Comparison, GOOD_PAUSE, MARGIN, Pace, SAMPLES_MIN, SUSPECT_FACTOR, SUSPECT_MIN,
-    Verdict, WRITE_PATIENCE, is_behind,
+    COMPARE_EVERY, COMPARE_SILENT_EVERY, Compared, Comparison, GOOD_PAUSE, MARGIN, Pace, SAMPLES_MIN,
+    SILENCE_DEPTH, SILENCE_MIN, SUSPECT_FACTOR, SUSPECT_MIN, Suspicion, Verdict, WRITE_PATIENCE, is_behind,
 };
 use crate::paths::{Path, Rank};
 use crate::{Action, Change, Class, Head, Hedging, Lag, Misuse, PathId, SlowPaths, Ticket, Tried};
@@ -116,7 +116,9 @@ impl<R> Head<R> {
                 self.slow_down(now, position, Verdict { why: Lag::Late, took, peers });
             }
             Some(_) => {}
-            None => self.begin_comparison(now, position, took, took),
+            None => {
+                self.begin_comparison(now, position, Suspicion { oldest: took, mean: took, is_silent: false })
+            }
         }
         self.settle(now);
     }
@@ -129,7 +131,7 @@ impl<R> Head<R> {
         if self.slow_paths == SlowPaths::Ignore
             || is_measured
             // Pings that took so long have turned out to say nothing of reads.
-            || took < path.watch.patience
+            || took < path.watch.patience(now)
             || path.rank().is_none_or(|rank| rank == Rank::LastResort)
         {
             return;
@@ -138,7 +140,7 @@ impl<R> Head<R> {
         let reads = self.peers(position);
         let reads = reads.filter_map(|(_, peer)| peer.gauge.fresh_mean(now, Class::SmallRead, SAMPLES_MIN));
         if reads.chain(peers).min().is_some_and(|peers| is_behind(took, peers)) {
-            self.begin_comparison(now, position, took, took);
+            self.begin_comparison(now, position, Suspicion { oldest: took, mean: took, is_silent: false });
             self.settle(now);
         }
     }
@@ -222,7 +224,7 @@ impl<R> Head<R> {
         let peer = peer.map(|(at, peer)| (at, peer.id)).filter(|_| self.comparison.is_none());
         self.try_path(now, position);
         if let Some((peer, peer_id)) = peer {
-            self.comparison = Some(Comparison::new(now, suspect, peer_id, Duration::ZERO, Duration::ZERO));
+            self.comparison = Some(Comparison::new(now, suspect, peer_id, Suspicion::default()));
             self.try_path(now, peer);
         }
         None
@@ -236,21 +238,26 @@ impl<R> Head<R> {
         let path = &self.paths.present()[position];
         path.rank()?;
         let oldest = path.flights.front()?;
-        let mean = path.gauge.mean(oldest.kind.class).unwrap_or(Duration::ZERO);
-        let patience = SUSPECT_MIN.max(mean.saturating_mul(SUSPECT_FACTOR));
+        let mean = path.gauge.mean(oldest.kind.class);
+        let usual = mean.unwrap_or(Duration::ZERO).saturating_mul(SUSPECT_FACTOR);
         if path.watch.stalls() {
-            return self.tell_stalled(now, position, patience);
+            return self.tell_stalled(now, position, usual.max(SILENCE_MIN));
         }
         if path.watch.is_slow() {
             return None;
         }
-        let age = now.since(oldest.started);
-        let patience = patience.max(path.watch.patience);
-        if age < patience {
-            return Some(oldest.started + patience);
+        // Of a path that has little in flight, silence says no more than its oldest request does.
+        let has_several = mean.is_some() && path.in_flight >= SILENCE_DEPTH;
+        let silent_in = has_several.then(|| usual.max(SILENCE_MIN) - path.silence(now));
+        let patience = usual.max(SUSPECT_MIN).max(path.watch.patience(now));
+        let oldest = now.since(oldest.started);
+        let is_silent = silent_in == Some(Duration::ZERO);
+        if is_silent || oldest >= patience {
+            let suspicion = Suspicion { oldest, mean: mean.unwrap_or(Duration::ZERO), is_silent };
+            self.begin_comparison(now, position, suspicion);
+            return Some(now + SILENCE_MIN);
         }
-        self.begin_comparison(now, position, age, mean);
-        Some(now + SUSPECT_MIN)
+        Some(now + silent_in.map_or(patience - oldest, |silent_in| silent_in.min(patience - oldest)))
     }
 
     /// Tells of every request that a path that stalls has had for too long.
@@ -307,9 +314,13 @@ impl<R> Head<R> {
     }
 
     /// Asks a path that seems slow, and the best of the others, for the same.
-    fn begin_comparison(&mut self, now: Instant, position: usize, oldest: Duration, mean: Duration) {
+    fn begin_comparison(&mut self, now: Instant, position: usize, suspicion: Suspicion) {
         let suspect = &self.paths.present()[position];
-        let pause = if suspect.watch.has_lost() { GOOD_PAUSE } else { COMPARE_EVERY };
+        let pause = match suspicion.is_silent {
+            _ if suspect.watch.has_lost() => GOOD_PAUSE,
+            true => COMPARE_SILENT_EVERY,
+            false => COMPARE_EVERY,
+        };
         let is_due = self.compared.is_none_or(|at| at + pause <= now);
         if self.comparison.is_some() || !is_due || suspect.watch.canary.is_some() {
             return;
@@ -322,17 +333,18 @@ impl<R> Head<R> {
             return;
         };
         self.compared = Some(now);
-        self.comparison = Some(Comparison::new(now, id, peer_id, oldest, mean));
+        self.comparison = Some(Comparison::new(now, id, peer_id, suspicion));
         self.try_path(now, position);
         self.try_path(now, peer);
-        self.watch_by(now + SUSPECT_MIN);
+        self.watch_by(now + SILENCE_MIN);
     }
 
     /// Comes to a verdict about the comparison that is going on, if there is one.
     fn decide(&mut self, now: Instant) -> Option<Instant> {
         let comparison = self.comparison?;
-        let outcome = comparison.outcome(now);
         let position = self.paths.position(comparison.suspect);
+        let silence = position.map_or(Duration::ZERO, |at| self.paths.present()[at].silence(now));
+        let outcome = comparison.outcome(now, silence);
         let Some(position) = position.filter(|_| !matches!(outcome, Compared::GivenUp)) else {
             self.comparison = None;
             return None;
@@ -355,7 +367,7 @@ impl<R> Head<R> {
             }
             Compared::Equal => {
                 self.comparison = None;
-                watch.acquit(comparison.oldest());
+                watch.acquit(now, comparison.suspicion());
             }
             Compared::GivenUp => {}
         }

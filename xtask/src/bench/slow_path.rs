@@ -145,8 +145,14 @@ fn measure(case: Case, options: &Options) -> Result<Vec<(&'static str, Sample)>>
         let settings: Vec<&Setting> = case.settings().collect();
         let first = round as usize % settings.len();
         for setting in settings[first..].iter().chain(&settings[..first]) {
-            eprintln!("{}: round {} of {}: {}", case.title(), round + 1, options.rounds, setting.name);
             let sample = run_setting(&array, setting, options)?;
+            let (rounds, iops, cpu) = (options.rounds, sample.measured.iops, sample.cpu);
+            let title = case.title();
+            eprintln!(
+                "{title}: round {} of {rounds}: {}: {iops:.0} IOPS, {cpu:.2} us",
+                round + 1,
+                setting.name
+            );
             let row = samples.iter_mut().find(|(name, _)| *name == setting.name);
             row.context("every setting has a row")?.1.push(sample);
         }

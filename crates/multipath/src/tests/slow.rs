@@ -115,10 +115,11 @@ fn latency_sends_little_to_a_path_that_has_become_slower_by_less_than_its_slack(
 }
 
 #[test]
-fn latency_does_not_give_all_at_once_to_a_path_that_falls_silent() {
+fn writes_go_on_when_one_of_two_paths_falls_silent() {
     const DEPTH: usize = 32;
     let took = Duration::from_micros(60);
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    bench.kind.class = Class::SmallWrite;
     // A closed loop: as long as nothing comes back, nothing is sent.
     let (mut flying, mut request, mut silent, mut answered) = (Vec::new(), 0, None, 0);
     for step in 0..4_000 {
@@ -144,7 +145,7 @@ fn latency_does_not_give_all_at_once_to_a_path_that_falls_silent() {
         answered += over.len();
         over.into_iter().for_each(|(_, _, request)| bench.done(request));
     }
-    assert!(answered > 200, "{answered} were answered, {} are out", flying.len());
+    assert!(answered > 600, "{answered} were answered, {} are out", flying.len());
 }
 
 #[test]
@@ -173,10 +174,38 @@ fn latency_goes_on_on_one_path_while_it_is_hardly_worse() {
 }
 
 #[test]
+fn latency_sends_reads_alone_on_one_path_for_longer_than_with_writes() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    for _ in 0..100 {
+        bench.run(&[FAST; 2]);
+    }
+    let mut turns = |wrote: bool| {
+        let (mut last, mut turns) = (None, 0);
+        for _ in 0..100 {
+            if wrote {
+                bench.kind.class = Class::SmallWrite;
+                bench.run(&[Duration::from_micros(60); 2]);
+                bench.kind = READ;
+            }
+            let path = bench.run(&[Duration::from_micros(60); 2]);
+            turns += u32::from(last.replace(path).is_some_and(|last| last != path));
+        }
+        turns
+    };
+    assert!(turns(false) <= 2, "all that is late can be sent once more");
+    assert!(turns(true) >= 20, "a write cannot");
+}
+
+#[test]
 fn latency_keeps_requests_together_that_come_at_one_time() {
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 4);
     let taken: Vec<u32> = (0..96).map(|_| bench.path_of_next()).collect();
-    assert_eq!(taken, [[0; 32], [1; 32], [2; 32]].concat(), "and no more of them than a batch");
+    assert_eq!(taken, [[0; 64].as_slice(), &[1; 32]].concat(), "and no more of them than a target takes");
+    let mut bench = self::bench(Options { policy: Policy::Latency, ..Options::default() }, 4);
+    bench.kind.class = Class::SmallWrite;
+    let taken: Vec<u32> = (0..96).map(|_| bench.path_of_next()).collect();
+    let turns: Vec<u32> = taken.chunk_by(|a, b| a == b).map(|turn| turn[0]).collect();
+    assert!(turns.len() > 4, "of writes no more than three quarters: {turns:?}");
     bench.change(0, PathState::Down);
     let mut bench = self::bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
     assert_eq!(bench.path_of_next(), 0);
@@ -380,6 +409,44 @@ fn a_path_that_carries_nothing_back_stalls_if_a_canary_does_not_return_while_its
 }
 
 #[test]
+fn a_path_that_falls_silent_with_several_requests_is_found_out_sooner() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    for _ in 0..20 {
+        bench.run(&[FAST; 2]);
+    }
+    let silent_at = bench.now;
+    for request in 0..4 {
+        assert_eq!(bench.submit(request), [Start(request, 0)]);
+    }
+    assert_eq!(bench.wait(), [Try(0), Try(1)]);
+    bench.pass(FAST);
+    assert_eq!(bench.tried(1, Tried::Worked), []);
+    let did = bench.wait();
+    assert_eq!(did, (0..4).map(|request| Late(0, request, Lag::Stalled)).collect::<Vec<_>>());
+    let took = bench.now.since(silent_at);
+    assert!(took < millis(40), "{took:?}");
+}
+
+#[test]
+fn a_path_from_which_anything_comes_back_is_not_silent() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    for _ in 0..20 {
+        bench.run(&[FAST; 2]);
+    }
+    for request in 0..8 {
+        bench.submit(request);
+    }
+    assert_eq!(bench.wait(), [Try(0), Try(1)]);
+    let asked_at = bench.now;
+    bench.tried(1, Tried::Worked);
+    bench.pass(FAST);
+    bench.done(0);
+    assert!(matches!(bench.wait()[..], [Late(..), ..]));
+    let took = bench.now.since(asked_at);
+    assert!(took >= millis(50), "{took:?}");
+}
+
+#[test]
 fn a_request_that_is_slow_on_a_path_that_works_is_the_units_own() {
     let mut bench = bench(watchful(Policy::Numa), 2);
     for _ in 0..20 {
@@ -399,6 +466,35 @@ fn a_request_that_is_slow_on_a_path_that_works_is_the_units_own() {
     }
     assert!((0..2).all(|path| !bench.is_slow(path)));
     assert!((2..=24).contains(&canaries), "asked less and less often: {canaries} canaries in a minute");
+}
+
+#[test]
+fn what_made_a_path_trusted_is_forgotten_after_a_minute() {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    for _ in 0..20 {
+        bench.run(&[FAST; 2]);
+    }
+    let mut asked_after = || {
+        let sent = bench.now;
+        bench.submit(1);
+        assert_eq!(bench.wait(), [Try(0), Try(1)]);
+        let asked_after = bench.now.since(sent);
+        bench.done(1);
+        bench.tried(0, Tried::Worked);
+        bench.tried(1, Tried::Worked);
+        // What one request takes is known anew after a while.
+        bench.pass(seconds(10));
+        bench.run(&[FAST; 2]);
+        asked_after
+    };
+    let times = [asked_after(), asked_after(), asked_after()];
+    assert_eq!(times, [millis(50), millis(100), millis(200)], "twice as old as what was the unit's own");
+    bench.pass(seconds(60));
+    bench.run(&[FAST; 2]);
+    let sent = bench.now;
+    bench.submit(1);
+    bench.wait();
+    assert_eq!(bench.now.since(sent), millis(50));
 }
 
 #[test]
