@@ -2,13 +2,12 @@
 //!
 //! Two streams run all the time: reads and writes of 4 KiB of which none touches another's blocks, and writes to a few
 //! blocks over and over, which is what a fence has to hold back. For each the longest time without any completion is
-//! taken, from the loss until both have gone on for a while.
+//! taken, from the loss until both have gone on for a while. Then the same with a stream of reads alone.
 
 mod stream;
 
 use std::fmt;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +41,9 @@ const DETECTION_MS: u64 = 4000;
 /// Without completions, for I/O that overlaps nothing of unknown fate.
 const RESET_BUDGET: Duration = Duration::from_millis(5);
 const SILENCE_BUDGET: Duration = Duration::from_millis(DETECTION_MS + 100);
+
+/// Streams that run at the same time.
+const LOADS: [&[StreamKind]; 2] = [&[StreamKind::Apart, StreamKind::Overlapping], &[StreamKind::Reads]];
 
 #[derive(Debug)]
 struct Options {
@@ -141,27 +143,25 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
     println!("|---|---|---|---|---|---|---|");
     let mut within_budget = true;
     for target in options.targets {
-        for loss in &options.losses {
-            within_budget &= measure(target, *loss, options.rounds)?;
+        for (loss, load) in options.losses.iter().flat_map(|loss| LOADS.map(|load| (*loss, load))) {
+            within_budget &= measure(target, loss, load, options.rounds)?;
         }
     }
     Ok(if within_budget { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints the lines of one target and one kind of loss; whether the budget is met.
-fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
+/// Prints the lines of one target, one kind of loss and one load; whether the budget is met.
+fn measure(target: Kind, loss: Loss, load: &[StreamKind], rounds: usize) -> Result<bool> {
     let room = Room::new()?;
     let backend = Backend::of_one_target(target, &room, MEBIBYTES)?;
     let (links, urls) = backend.links()?;
     let disk = Disk::start(&room, &urls)?;
     let socket = room.path("nbd");
     wait_until_usable(&disk, links.len())?;
-    let streams = [StreamKind::Apart, StreamKind::Overlapping];
-    let streams = streams.map(|kind| Stream::start(kind, &socket, MEBIBYTES << 20).map(Arc::new));
-    let [apart, overlapping] = streams;
-    let streams = [apart?, overlapping?];
-    let mut before: [Rests; 2] = Default::default();
-    let mut after: [Rests; 2] = Default::default();
+    let streams = load.iter().map(|kind| Stream::start(*kind, &socket, MEBIBYTES << 20));
+    let streams = streams.collect::<Result<Vec<Stream>>>()?;
+    let mut before: Vec<Rests> = load.iter().map(|_| Rests::default()).collect();
+    let mut after: Vec<Rests> = load.iter().map(|_| Rests::default()).collect();
     for round in 0..rounds {
         eprintln!("{target}, {loss}: round {} of {rounds}", round + 1);
         let link = &links[round % links.len()];
@@ -177,8 +177,10 @@ fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
         for (rests, stream) in after.iter_mut().zip(&streams) {
             rests.0.push(stream.take_longest_rest());
         }
-        eprintln!("    {:.1?} apart, {:.1?} overlapping", after[0].last(), after[1].last());
-        if after[1].last() > LONG_REST {
+        for (rests, stream) in after.iter().zip(&streams) {
+            eprintln!("    {:.1?} {}", rests.last(), stream.kind());
+        }
+        if after.iter().any(|rests| rests.last() > LONG_REST) {
             eprintln!("a long rest; smpath run said:\n{}", disk.log());
         }
         link.restore();
@@ -189,7 +191,7 @@ fn measure(target: Kind, loss: Loss, rounds: usize) -> Result<bool> {
     }
     for (stream, (before, after)) in streams.iter().zip(before.iter().zip(&after)) {
         let budget = match stream.kind() {
-            StreamKind::Apart => format!("{:.1?}", loss.budget()),
+            StreamKind::Apart | StreamKind::Reads => format!("{:.1?}", loss.budget()),
             StreamKind::Overlapping => "the fence decides".to_owned(),
         };
         println!(
@@ -216,7 +218,7 @@ fn lose(link: &Link, loss: Loss) {
 }
 
 /// Until both streams have gone on without a longer rest since the loss was noticed.
-fn wait_until_steady(streams: &[Arc<Stream>], loss: Loss) -> Result<()> {
+fn wait_until_steady(streams: &[Stream], loss: Loss) -> Result<()> {
     let lost = Instant::now();
     thread::sleep(loss.noticed_after() + STEADY);
     let mut steady_since = None;

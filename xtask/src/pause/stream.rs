@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Apart,
     /// Writes to the same few blocks, over and over.
     Overlapping,
+    /// Nothing but reads: what may all go on one path, since it can be sent twice.
+    Reads,
 }
 
 impl fmt::Display for Kind {
@@ -31,6 +33,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Apart => "4 KiB, depth 32, apart",
             Self::Overlapping => "4 KiB, depth 8, 4 blocks",
+            Self::Reads => "4 KiB, depth 32, reads alone",
         })
     }
 }
@@ -38,7 +41,7 @@ impl fmt::Display for Kind {
 impl Kind {
     const fn depth(self) -> u64 {
         match self {
-            Self::Apart => 32,
+            Self::Apart | Self::Reads => 32,
             Self::Overlapping => 8,
         }
     }
@@ -141,6 +144,7 @@ impl Kind {
     fn request(self, number: u64, blocks: u64) -> Request {
         match self {
             Self::Overlapping => Request::Write(number % SHARED_BLOCKS),
+            Self::Reads => Request::Read(number % blocks),
             Self::Apart => {
                 let (turn, place) = (number / ONE_WRITE_IN, number % ONE_WRITE_IN);
                 let own = (blocks - SHARED_BLOCKS) / 2;
