@@ -1,7 +1,8 @@
 //! `xtask bench peers`: our disk beside `qemu-nbd` over libiscsi, on the same target, in one run.
 //!
-//! Only ratios inside one run mean anything: the target, fio and the program that is measured share the machine.
-//! Every round measures every cell once, so that whatever else the machine does falls on all of them alike.
+//! Only ratios inside one run mean anything: the target, fio and the program that is measured share the machine. The target
+//! has half of its processors to itself, as if it stood somewhere else: on the same ones, which threads the kernel happens to put
+//! together decides more than what they are. `--cpus shared` leaves it to the kernel. Every round measures every cell once, so that whatever else the machine does falls on all of them alike.
 
 mod report;
 pub(crate) mod scale;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::report::{Report, Sample};
 use crate::harness::backend::{Backend, Kind};
+use crate::harness::cpus::{Cpus, Side};
 use crate::harness::fio::{Job, Length, run_job};
 use crate::harness::process::{Process, cpu_time, is_installed, run, wait_until};
 use crate::harness::room::Room;
@@ -49,12 +51,18 @@ struct Options {
     backends: Vec<Kind>,
     /// Only loads whose names begin so.
     load: String,
+    cpus: Cpus,
 }
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options =
-            Self { seconds: 3.0, rounds: 5, backends: vec![Kind::Tgt, Kind::Array], load: String::new() };
+        let mut options = Self {
+            seconds: 3.0,
+            rounds: 5,
+            backends: vec![Kind::Tgt, Kind::Array],
+            load: String::new(),
+            cpus: Cpus::Apart,
+        };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let value = rest.next().with_context(|| format!("{argument} needs a value"))?;
@@ -64,8 +72,10 @@ impl Options {
                 "--load" => options.load.clone_from(value),
                 "--backend" if value == "tgt" => options.backends = vec![Kind::Tgt],
                 "--backend" if value == "array" => options.backends = vec![Kind::Array],
+                "--cpus" if value == "apart" => options.cpus = Cpus::Apart,
+                "--cpus" if value == "shared" => options.cpus = Cpus::Shared,
                 _ => bail!(
-                    "bench peers takes --seconds S, --rounds N, --backend tgt|array, --load NAME; not {argument} {value}"
+                    "bench peers takes --seconds S, --rounds N, --backend tgt|array, --load NAME, --cpus apart|shared; not {argument} {value}"
                 ),
             }
         }
@@ -100,12 +110,17 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
 
 fn measure(kind: Kind, options: &Options) -> Result<Report> {
     let room = Room::new()?;
-    let backend = Backend::start(kind, &room, MEBIBYTES)?;
-    fill(&room, &backend)?;
-    let servers = Server::all(&backend)?;
+    let backend = options.cpus.run(Side::Target, || Backend::start(kind, &room, MEBIBYTES))?;
+    options.cpus.run(Side::User, || measure_on(kind, &room, &backend, options))
+}
+
+fn measure_on(kind: Kind, room: &Room, backend: &Backend, options: &Options) -> Result<Report> {
+    fill(room, backend)?;
+    let servers = Server::all(backend)?;
     let names = servers.iter().map(|server| server.name).collect();
     let loads = options.loads().map(|load| load.name).collect();
-    let title = format!("{kind}, {} rounds of {} s, medians", options.rounds, options.seconds);
+    let Options { rounds, seconds, cpus, .. } = options;
+    let title = format!("{kind}, {cpus}, {rounds} rounds of {seconds} s, medians");
     let mut report = Report::new(title, names, loads);
     for round in 0..options.rounds {
         for load in options.loads() {

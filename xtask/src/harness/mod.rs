@@ -2,6 +2,7 @@
 //! binary, links that can be cut, and the tools that nobody here wrote.
 
 pub(crate) mod backend;
+pub(crate) mod cpus;
 pub(crate) mod fio;
 pub(crate) mod link;
 pub(crate) mod nbd;
