@@ -117,7 +117,8 @@ impl<R> Head<R> {
             }
             Some(_) => {}
             None => {
-                self.begin_comparison(now, position, Suspicion { oldest: took, mean: took, is_silent: false })
+                let suspicion = Suspicion { oldest: took, mean: took, is_silent: false };
+                self.begin_comparison(now, position, suspicion);
             }
         }
         self.settle(now);

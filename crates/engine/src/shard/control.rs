@@ -15,7 +15,7 @@ use multipath::Policy;
 
 use super::clients::Listener;
 use super::memory::Memory;
-use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source};
+use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source, Unsent};
 use crate::config::{ChapConfig, ExportAddress, ShardConfig};
 use crate::state_folder::{StateFolder, StateFolderError};
 use crate::status::{EventsStatus, ExplainStatus, Notice, NoticeKind, Severity, Snapshot};
@@ -186,7 +186,7 @@ impl ShardHandle {
             memory,
             timers: Timers::new(),
             touched: Agenda::default(),
-            dirty: Agenda::default(),
+            dirty: Unsent::default(),
             ready: Agenda::default(),
             answers: 0,
             connections: Vec::new(),

@@ -124,7 +124,7 @@ pub(crate) struct Shard {
     /// Clients that were handed an event and whose actions were not yet taken.
     touched: Agenda,
     /// What to flush at the end of the turn.
-    dirty: Agenda,
+    dirty: Unsent,
     /// Sockets that have more to read than one turn allows, or whose machine would not read.
     ready: Agenda,
     /// Commands that came back in this turn.
@@ -167,6 +167,32 @@ impl Agenda {
 
     fn len(&self) -> usize {
         self.queue.len()
+    }
+}
+
+/// Whom there is something to be sent to: targets first, so that they are at work while clients take their answers.
+#[derive(Debug, Default)]
+struct Unsent {
+    targets: Agenda,
+    clients: Agenda,
+}
+
+impl Unsent {
+    fn add(&mut self, source: Source) {
+        let agenda = if let Source::Nexus(_) = source { &mut self.targets } else { &mut self.clients };
+        agenda.add(source);
+    }
+
+    fn next(&mut self) -> Option<Source> {
+        self.targets.next().or_else(|| self.clients.next())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.clients.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.targets.len() + self.clients.len()
     }
 }
 
