@@ -149,6 +149,20 @@ fn writes_go_on_when_one_of_two_paths_falls_silent() {
 }
 
 #[test]
+fn latency_leaves_a_path_from_which_nothing_comes_back() {
+    let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
+    for _ in 0..100 {
+        bench.run(&[Duration::from_micros(100); 2]);
+    }
+    bench.pass(millis(20));
+    let first = bench.path_of_next();
+    bench.pass(Duration::from_micros(200));
+    assert_eq!(bench.path_of_next(), first, "within its stretch");
+    bench.pass(millis(3));
+    assert_ne!(bench.path_of_next(), first, "which would last for 20 ms");
+}
+
+#[test]
 fn latency_leaves_no_path_far_emptier_than_another() {
     let mut bench = bench(Options { policy: Policy::Latency, ..Options::default() }, 2);
     for request in 0..400 {
