@@ -311,12 +311,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "            self.actions.push_back(Action::Withdraw { path: id });\n",
         "",
     ),
-    mutant(
-        "a success on a path in doubt is one",
-        COMPLETE,
-        "Fate::Complete if self.may_be_another(path) => {",
-        "Fate::Complete if self.may_be_another(path) && self.next_id == 0 => {",
-    ),
     // Access states.
     mutant(
         "what a port refuses is not taken for its access state",

@@ -251,6 +251,14 @@ pub(super) const TESTED: &[Mutant] = &[
         "        for disk in self.disks_of(&paths).into_iter().skip(1) {\n",
         "a_drain_is_refused_if_no_other_path_is_left_when_it_begins",
     ),
+    tested(
+        SCSI,
+        "a success on a path in doubt is one",
+        COMPLETE,
+        "Fate::Complete if self.may_be_another(path) => {",
+        "Fate::Complete if self.may_be_another(path) && self.next_id == 0 => {",
+        "a_success_on_a_path_whose_identity_is_in_doubt_is_none",
+    ),
     // Paths that are slow.
     tested(
         CORE,
