@@ -18,6 +18,7 @@ use crate::harness::random::Random;
 use crate::harness::room::Room;
 use crate::harness::shim::{Gate, TOKENS};
 use crate::harness::smpath::{self, Disk};
+use crate::harness::tgt;
 
 /// For anything but the rounds themselves; a write that is held by a fence is let go in this time.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -156,7 +157,9 @@ impl Plan {
     fn rounds(&self) -> Result<Seen> {
         let room = Room::new()?;
         let gate = Gate::new(&room, "")?;
-        let extras = Extras { environment: &gate.environment(), array_options: ARRAY_STICKS };
+        let environment = &gate.environment();
+        let tgt = tgt::Start { environment, ..tgt::Start::default() };
+        let extras = Extras { tgt, array_options: ARRAY_STICKS };
         let backend = Backend::start_with(self.target, &room, MEBIBYTES, &extras)?;
         let mut arguments = backend.urls();
         if self.memory == Memory::None {

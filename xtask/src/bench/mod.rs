@@ -1,8 +1,9 @@
 //! `xtask bench peers`: our disk beside `qemu-nbd` over libiscsi, on the same target, in one run.
 //!
-//! Only ratios inside one run mean anything: the target, fio and the program that is measured share the machine. The target
-//! has half of its processors to itself, as if it stood somewhere else: on the same ones, which threads the kernel happens to put
-//! together decides more than what they are. `--cpus shared` leaves it to the kernel. Every round measures every cell once, so that whatever else the machine does falls on all of them alike.
+//! Only ratios inside one run mean anything: the target, fio and the program that is measured share the machine. (`--cpus
+//! apart` gives the target half of its processors.) tgtd has one I/O thread: with the 16 that are its default, how the kernel
+//! happens to place these among two processors decides more than what is compared (`--tgt-threads 16`). Every round measures
+//! every cell once, so that whatever else the machine does falls on all of them alike.
 
 mod report;
 pub(crate) mod scale;
@@ -15,12 +16,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use self::report::{Report, Sample};
-use crate::harness::backend::{Backend, Kind};
+use crate::harness::backend::{Backend, Extras, Kind};
 use crate::harness::cpus::{Cpus, Side};
 use crate::harness::fio::{Job, Length, run_job};
 use crate::harness::process::{Process, cpu_time, is_installed, run, wait_until};
 use crate::harness::room::Room;
 use crate::harness::smpath::{self, Disk, nbd_unix_uri};
+use crate::harness::tgt;
 
 /// For anything but a measurement.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -52,6 +54,8 @@ struct Options {
     /// Only loads whose names begin so.
     load: String,
     cpus: Cpus,
+    /// Of tgtd, for each logical unit.
+    tgt_threads: String,
 }
 
 impl Options {
@@ -61,7 +65,8 @@ impl Options {
             rounds: 5,
             backends: vec![Kind::Tgt, Kind::Array],
             load: String::new(),
-            cpus: Cpus::Apart,
+            cpus: Cpus::Shared,
+            tgt_threads: String::from("1"),
         };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -74,8 +79,12 @@ impl Options {
                 "--backend" if value == "array" => options.backends = vec![Kind::Array],
                 "--cpus" if value == "apart" => options.cpus = Cpus::Apart,
                 "--cpus" if value == "shared" => options.cpus = Cpus::Shared,
+                "--tgt-threads" => {
+                    value.parse::<u8>().context("--tgt-threads is a small number")?;
+                    options.tgt_threads.clone_from(value);
+                }
                 _ => bail!(
-                    "bench peers takes --seconds S, --rounds N, --backend tgt|array, --load NAME, --cpus apart|shared; not {argument} {value}"
+                    "bench peers takes --seconds S, --rounds N, --backend tgt|array, --load NAME, --cpus apart|shared, --tgt-threads N; not {argument} {value}"
                 ),
             }
         }
@@ -110,7 +119,10 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
 
 fn measure(kind: Kind, options: &Options) -> Result<Report> {
     let room = Room::new()?;
-    let backend = options.cpus.run(Side::Target, || Backend::start(kind, &room, MEBIBYTES))?;
+    let tgt = tgt::Start { arguments: &["-t", &options.tgt_threads], ..tgt::Start::default() };
+    let extras = Extras { tgt, ..Extras::default() };
+    let start = || Backend::start_with(kind, &room, MEBIBYTES, &extras);
+    let backend = options.cpus.run(Side::Target, start)?;
     options.cpus.run(Side::User, || measure_on(kind, &room, &backend, options))
 }
 
@@ -119,8 +131,10 @@ fn measure_on(kind: Kind, room: &Room, backend: &Backend, options: &Options) -> 
     let servers = Server::all(backend)?;
     let names = servers.iter().map(|server| server.name).collect();
     let loads = options.loads().map(|load| load.name).collect();
-    let Options { rounds, seconds, cpus, .. } = options;
-    let title = format!("{kind}, {cpus}, {rounds} rounds of {seconds} s, medians");
+    let Options { rounds, seconds, cpus, tgt_threads, .. } = options;
+    let target =
+        if kind == Kind::Tgt { format!("tgt, I/O threads: {tgt_threads}") } else { kind.to_string() };
+    let title = format!("{target}, {cpus}, {rounds} rounds of {seconds} s, medians");
     let mut report = Report::new(title, names, loads);
     for round in 0..options.rounds {
         for load in options.loads() {

@@ -34,8 +34,7 @@ pub(crate) struct Backend {
 /// What a target is started with besides.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extras<'a> {
-    /// For tgtd.
-    pub(crate) environment: &'a [(&'a str, String)],
+    pub(crate) tgt: tgt::Start<'a>,
     /// For `smpath array`.
     pub(crate) array_options: &'a [&'a str],
 }
@@ -57,7 +56,7 @@ impl Backend {
         match kind {
             Kind::Tgt => {
                 let file = room.zeroes("lu", mebibytes << 20)?;
-                let tgt = Tgt::start_in(&file, Provisioning::Thin, extras.environment)?;
+                let tgt = Tgt::start_in(&file, Provisioning::Thin, extras.tgt)?;
                 Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
             }
             Kind::Array => {

@@ -31,6 +31,13 @@ pub(crate) enum Provisioning {
     Full,
 }
 
+/// What tgtd is started with besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start<'a> {
+    pub(crate) environment: &'a [(&'a str, String)],
+    pub(crate) arguments: &'a [&'a str],
+}
+
 #[derive(Debug)]
 pub(crate) struct Tgt {
     process: Process,
@@ -43,37 +50,30 @@ pub(crate) struct Tgt {
 impl Tgt {
     /// Two portals and two targets over one file: four paths to one logical unit.
     pub(crate) fn start(file: &Path, provisioning: Provisioning) -> Result<Self> {
-        Self::start_in(file, provisioning, &[])
+        Self::start_in(file, provisioning, Start::default())
     }
 
-    /// With these variables in its environment.
-    pub(crate) fn start_in(
-        file: &Path,
-        provisioning: Provisioning,
-        environment: &[(&str, String)],
-    ) -> Result<Self> {
-        let mut tgt = Self::empty_in(2, environment)?;
+    pub(crate) fn start_in(file: &Path, provisioning: Provisioning, start: Start<'_>) -> Result<Self> {
+        let mut tgt = Self::empty_in(2, start)?;
         tgt.add_target("one", file, "shared01", provisioning)?;
         tgt.add_target("two", file, "shared01", provisioning)?;
         Ok(tgt)
     }
 
     pub(crate) fn empty(portals: usize) -> Result<Self> {
-        Self::empty_in(portals, &[])
+        Self::empty_in(portals, Start::default())
     }
 
-    /// With these variables in its environment.
-    pub(crate) fn empty_in(portals: usize, environment: &[(&str, String)]) -> Result<Self> {
+    pub(crate) fn empty_in(portals: usize, start: Start<'_>) -> Result<Self> {
         let portals: Vec<SocketAddr> = (0..portals).map(|_| free_address()).collect::<Result<_>>()?;
         let first = portals.first().context("a target needs a portal")?;
         // Nobody else has this number as a TCP port now, so nobody else is likely to use it as a control port.
         // Zero is the system's.
         let control = 1 + free_address()?.port() % CONTROL_MAX;
-        let process = Process::start_in(
-            "tgtd",
-            ["-f", "-C", &control.to_string(), "--iscsi", &format!("portal={first}")],
-            environment,
-        )?;
+        let (number, portal) = (control.to_string(), format!("portal={first}"));
+        let arguments = ["-f", "-C", &number, "--iscsi", &portal];
+        let arguments = arguments.iter().chain(start.arguments);
+        let process = Process::start_in("tgtd", arguments, start.environment)?;
         let mut tgt = Self { process, control, portals, targets: Vec::new() };
         tgt.wait_until_it_answers()?;
         for portal in &tgt.portals[1..] {

@@ -36,7 +36,8 @@ pub(super) fn cases() -> Vec<Case> {
 fn reset_while_busy() -> Result<Outcome> {
     let room = Room::new()?;
     let gate = Gate::new(&room, "")?;
-    let mut tgt = Tgt::empty_in(PATHS, &gate.environment())?;
+    let environment = &gate.environment();
+    let mut tgt = Tgt::empty_in(PATHS, tgt::Start { environment, ..tgt::Start::default() })?;
     tgt.add_target("one", &room.zeroes("lu", BYTES)?, "resets01", Provisioning::Full)?;
     let links: Vec<Link> = tgt.portals.iter().map(|portal| Link::to(*portal)).collect::<Result<_>>()?;
     let mut arguments = vec!["--policy".to_owned(), "round-robin".to_owned()];

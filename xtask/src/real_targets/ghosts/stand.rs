@@ -318,7 +318,8 @@ impl Stand {
 /// Two portals of one group over one target, or over two targets that share the file.
 fn tgt_of(scenario: Scenario, room: &Room, medium: &Path) -> Result<(Target, Vec<Route>, Stick)> {
     let gate = Gate::new(room, MARKER)?;
-    let mut tgt = Tgt::empty_in(2, &gate.environment())?;
+    let environment = &gate.environment();
+    let mut tgt = Tgt::empty_in(2, tgt::Start { environment, ..tgt::Start::default() })?;
     tgt.add_target("one", medium, "ghost01", Provisioning::Full)?;
     let mut second = 0;
     if scenario == Scenario::TwoTargets {
