@@ -1,9 +1,10 @@
 //! `xtask bench peers`: our disk beside `qemu-nbd` over libiscsi, on the same target, in one run.
 //!
-//! Only ratios inside one run mean anything: the target, fio and the program that is measured share the machine. (`--cpus
-//! apart` gives the target half of its processors.) tgtd has one I/O thread: with the 16 that are its default, how the kernel
-//! happens to place these among two processors decides more than what is compared (`--tgt-threads 16`). Every round measures
-//! every cell once, so that whatever else the machine does falls on all of them alike.
+//! Only ratios inside one run mean anything: the target, fio and the program that is measured share the machine. The target
+//! has half of its processors to itself, as if it stood somewhere else, and tgtd one I/O thread: otherwise which threads the
+//! kernel happens to put together on a processor decides more than what is compared. (`--cpus shared` and `--tgt-threads 16`
+//! leave both as they are by default.) Every round measures every cell once, so that whatever else the machine does falls on all
+//! of them alike.
 
 mod report;
 pub(crate) mod scale;
@@ -65,7 +66,7 @@ impl Options {
             rounds: 5,
             backends: vec![Kind::Tgt, Kind::Array],
             load: String::new(),
-            cpus: Cpus::Shared,
+            cpus: Cpus::Apart,
             tgt_threads: String::from("1"),
         };
         let mut rest = arguments.iter();
