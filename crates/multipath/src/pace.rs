@@ -37,8 +37,9 @@ pub(crate) const COMPARE_SILENT_EVERY: Duration = Duration::from_millis(250);
 const ACQUITTAL: Duration = Duration::from_secs(60);
 /// Comparisons in a row that a path has to lose before it counts as slow: one canary may have had bad luck.
 const LOSSES: u8 = 2;
-/// A comparison without results by then is given up.
-const COMPARE_MAX: Duration = Duration::from_secs(30);
+/// A comparison without results by then is given up: if it is the unit, there is nothing to tell; if it is both paths, a third
+/// one can.
+const COMPARE_MAX: Duration = Duration::from_secs(1);
 /// Canaries in a row that are as fast as the peers, before a slow path is used again.
 const GOOD_CANARIES: u8 = 3;
 /// Between those, and between comparisons in a row.
@@ -232,7 +233,9 @@ impl Comparison {
         Self { suspect, peer, since: now, suspicion, suspect_took: None, peer_took: None }
     }
 
-    pub(crate) fn hear(&mut self, path: PathId, took: Duration) {
+    /// A canary that was out before counts from the beginning of the comparison.
+    pub(crate) fn hear(&mut self, now: Instant, path: PathId, took: Duration) {
+        let took = took.min(now.since(self.since));
         if path == self.suspect {
             self.suspect_took = Some(took);
         } else if path == self.peer {
@@ -271,8 +274,13 @@ impl Comparison {
                 let took = oldest + now.since(self.since);
                 Compared::Stalled(Verdict { why: Lag::Stalled, took, peers })
             }
-            (_, None) if now < self.since + COMPARE_MAX => Compared::Open(self.since + COMPARE_MAX),
-            (_, None) => Compared::GivenUp,
+            // The other one is the slower of the two.
+            (Some(took), None) => {
+                let limit = self.since + took.saturating_mul(VERDICT_FACTOR).max(VERDICT_MIN);
+                if now < limit { Compared::Open(limit) } else { Compared::Equal }
+            }
+            (None, None) if now < self.since + COMPARE_MAX => Compared::Open(self.since + COMPARE_MAX),
+            (None, None) => Compared::GivenUp,
         }
     }
 }

@@ -159,7 +159,7 @@ impl<R> Head<R> {
         self.learn(id, learned);
         let is_compared = match (self.comparison.as_mut().filter(|it| it.concerns(id)), worked) {
             (Some(comparison), Some(took)) => {
-                comparison.hear(id, took);
+                comparison.hear(now, id, took);
                 true
             }
             (Some(_), None) => {
@@ -323,7 +323,7 @@ impl<R> Head<R> {
             false => COMPARE_EVERY,
         };
         let is_due = self.compared.is_none_or(|at| at + pause <= now);
-        if self.comparison.is_some() || !is_due || suspect.watch.canary.is_some() {
+        if self.comparison.is_some() || !is_due {
             return;
         }
         let id = suspect.id;

@@ -442,6 +442,38 @@ fn a_path_that_falls_silent_with_several_requests_is_found_out_sooner() {
 }
 
 #[test]
+fn a_path_that_falls_silent_while_another_is_compared_with_it_is_found_out_too() {
+    let mut bench = bench(watchful(Policy::RoundRobin), 2);
+    for _ in 0..40 {
+        bench.run(&[FAST; 2]);
+    }
+    // The first request on P0 is old; then nothing comes back from P1 any more, its canary neither.
+    assert_eq!(bench.submit(0), [Start(0, 0)]);
+    assert_eq!(bench.wait(), [Try(0), Try(1)]);
+    bench.done(0);
+    bench.tried(0, Tried::Worked);
+    for request in 1..10 {
+        bench.submit(request);
+    }
+    let silent_at = bench.now;
+    for request in (2..10).step_by(2) {
+        bench.done(request);
+    }
+    let mut late = false;
+    while !late {
+        for did in bench.timeout() {
+            match did {
+                Try(0) => assert_eq!(bench.tried(0, Tried::Worked), []),
+                Late(path, ..) => late |= path == 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(bench.now < silent_at + seconds(2), "it is never found out");
+    }
+    assert!(bench.is_slow(1) && !bench.is_slow(0));
+}
+
+#[test]
 fn a_path_from_which_anything_comes_back_is_not_silent() {
     let mut bench = bench(watchful(Policy::Numa), 2);
     for _ in 0..20 {
