@@ -98,6 +98,18 @@ impl Gauge {
         is_fresh.then_some(Duration::from_nanos(meter.mean))
     }
 
+    /// The same, if it is of a time after `since`.
+    pub(crate) fn mean_since(
+        &self,
+        since: Instant,
+        now: Instant,
+        class: Class,
+        samples_min: u32,
+    ) -> Option<Duration> {
+        let meter = &self.meters[class.place()?];
+        self.fresh_mean(now, class, samples_min).filter(|_| meter.at >= since)
+    }
+
     /// Whether anything was measured lately.
     pub(crate) fn is_fresh(&self, now: Instant) -> bool {
         self.meters.iter().any(|meter| meter.samples > 0 && now.since(meter.at) < FRESH)

@@ -105,8 +105,9 @@ impl<R> Head<R> {
             return;
         };
         let depth = path.gauge.depth(class) + 16;
+        // What others took before says nothing of a time at which the unit, or all of this machine, may have rested.
         let peers = self.peers(position).filter_map(|(_, peer)| {
-            let mean = peer.gauge.fresh_mean(now, class, SAMPLES_MIN)?;
+            let mean = peer.gauge.mean_since(ticket.started, now, class, SAMPLES_MIN)?;
             // As if it were as busy as this one, and served one after the other: so much the peer might take.
             let busier = (depth / (peer.gauge.depth(class) + 16)).max(1);
             Some(mean.saturating_mul(busier))

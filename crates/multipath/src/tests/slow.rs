@@ -297,6 +297,29 @@ fn a_unit_that_is_slow_on_all_paths_demotes_none() {
 }
 
 #[test]
+fn a_rest_of_all_while_one_path_has_the_requests_demotes_none() {
+    let mut bench = bench(watchful(Policy::Latency), 2);
+    for path in [0, 1] {
+        for _ in 0..40 {
+            bench.run(&[Duration::from_micros(300); 2]);
+        }
+        bench.pass(millis(20));
+        assert_eq!(bench.status(path).took.map(|took| took.as_micros()), Some(300));
+    }
+    let busy = bench.path_of_next();
+    for request in 1..32 {
+        assert_eq!(bench.submit(request), [Start(request, busy)]);
+    }
+    bench.now = bench.now + millis(19);
+    let mut canaries = Vec::new();
+    for request in 1..32 {
+        canaries.extend(tries(&bench.end(request, Verdict::Done)));
+    }
+    assert!(!bench.is_slow(busy), "the other path would have rested as well");
+    assert_eq!(canaries.len(), 2, "which is asked now");
+}
+
+#[test]
 fn a_unit_that_becomes_slow_demotes_none() {
     for policy in POLICIES {
         let mut bench = bench(watchful(policy), 3);

@@ -310,6 +310,22 @@ pub(super) const TESTED: &[Mutant] = &[
     ),
     tested(
         CORE,
+        "a comparison waits for a peer that has fallen silent",
+        PACE,
+        "if now < limit { Compared::Open(limit) } else { Compared::Equal }",
+        "Compared::Open(limit + COMPARE_MAX.saturating_mul(30))",
+        "a_path_that_falls_silent_while_another_is_compared_with_it_is_found_out_too",
+    ),
+    tested(
+        CORE,
+        "a path is compared with what others took before",
+        WATCH,
+        "peer.gauge.mean_since(ticket.started, now, class, SAMPLES_MIN)?",
+        "peer.gauge.fresh_mean(now, class, SAMPLES_MIN)?",
+        "a_rest_of_all_while_one_path_has_the_requests_demotes_none",
+    ),
+    tested(
+        CORE,
         "a path is trusted for good",
         PACE,
         "self.patience.filter(|(_, until)| now < *until)",
