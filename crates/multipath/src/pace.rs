@@ -19,6 +19,8 @@ pub(crate) const SUSPECT_FACTOR: u64 = 16;
 /// Nothing at all comes back from a path for so long, while it has several requests: it is looked at sooner, since far less
 /// of what works does that. Longer than a thread waits for its turn on a machine with too few processors.
 pub(crate) const SILENCE_MIN: Duration = Duration::from_millis(20);
+/// The same, in averages of its own path: with several requests, none takes so long before another one comes back.
+pub(crate) const SILENCE_FACTOR: u64 = 4;
 /// What counts as several.
 pub(crate) const SILENCE_DEPTH: u32 = 4;
 /// A write is told to be late on a path that stalls no earlier than this: getting it back costs an abort.

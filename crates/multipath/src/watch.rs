@@ -10,7 +10,8 @@ use clock::{Duration, Instant};
 
 use crate::pace::{
     COMPARE_EVERY, COMPARE_SILENT_EVERY, Compared, Comparison, GOOD_PAUSE, MARGIN, Pace, SAMPLES_MIN,
-    SILENCE_DEPTH, SILENCE_MIN, SUSPECT_FACTOR, SUSPECT_MIN, Suspicion, Verdict, WRITE_PATIENCE, is_behind,
+    SILENCE_DEPTH, SILENCE_FACTOR, SILENCE_MIN, SUSPECT_FACTOR, SUSPECT_MIN, Suspicion, Verdict,
+    WRITE_PATIENCE, is_behind,
 };
 use crate::paths::{Path, Rank};
 use crate::{Action, Change, Class, Head, Hedging, Lag, Misuse, PathId, SlowPaths, Ticket, Tried};
@@ -250,7 +251,8 @@ impl<R> Head<R> {
         }
         // Of a path that has little in flight, silence says no more than its oldest request does.
         let has_several = mean.is_some() && path.in_flight >= SILENCE_DEPTH;
-        let silent_in = has_several.then(|| usual.max(SILENCE_MIN) - path.silence(now));
+        let silence = mean.unwrap_or(Duration::ZERO).saturating_mul(SILENCE_FACTOR).max(SILENCE_MIN);
+        let silent_in = has_several.then(|| silence - path.silence(now));
         let patience = usual.max(SUSPECT_MIN).max(path.watch.patience(now));
         let oldest = now.since(oldest.started);
         let is_silent = silent_in == Some(Duration::ZERO);
