@@ -203,7 +203,7 @@ fn usable(view: &PathView, why: Why) -> Verdict {
         Why::Farther { .. } => ("farther", "taken when the nearer one is lost", None),
         Why::Deeper { .. } => ("more-in-flight", "taken when it has the fewest in flight", None),
         Why::Later { .. } => ("later", "taken when a read is expected to end first on it", None),
-        Why::Together => ("together", "taken when it is its turn: each some microseconds", None),
+        Why::Together => ("together", "taken when it is its turn: each some milliseconds", None),
         Why::NotItsTurn => ("in-turn", "taken in its turn, or when that one is lost", None),
     };
     let why = match (why, view.status.pace) {

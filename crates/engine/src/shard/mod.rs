@@ -381,3 +381,21 @@ impl Shard {
         self.notices.send(notice);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_sent_to_before_clients() {
+        let mut unsent = Unsent::default();
+        for source in
+            [Source::Client(0), Source::Nexus(3), Source::Client(1), Source::Nexus(2), Source::Nexus(3)]
+        {
+            unsent.add(source);
+        }
+        let order: Vec<Source> = std::iter::from_fn(|| unsent.next()).collect();
+        assert_eq!(order, [Source::Nexus(3), Source::Nexus(2), Source::Client(0), Source::Client(1)]);
+        assert!(unsent.is_empty());
+    }
+}

@@ -22,6 +22,15 @@ fn bench(options: Options, paths: usize) -> Bench {
     bench
 }
 
+/// Two paths, of which the first has carried some requests.
+fn in_use() -> Bench {
+    let mut bench = bench(watchful(Policy::Numa), 2);
+    for _ in 0..20 {
+        bench.run(&[FAST; 2]);
+    }
+    bench
+}
+
 impl Bench {
     /// Sends a request and lets it take as long as its path takes, P0 first. Canaries take as long.
     fn run(&mut self, took: &[Duration]) -> u32 {
@@ -426,10 +435,7 @@ fn a_slow_path_returns_although_the_unit_is_slow_on_all_paths_now() {
 
 #[test]
 fn a_path_that_carries_nothing_back_stalls_if_a_canary_does_not_return_while_its_peers_does() {
-    let mut bench = bench(watchful(Policy::Numa), 2);
-    for _ in 0..20 {
-        bench.run(&[FAST; 2]);
-    }
+    let mut bench = in_use();
     let stalled_at = bench.now;
     assert_eq!(bench.submit(1), [Start(1, 0)]);
     assert_eq!(bench.submit(2), [Start(2, 0)]);
@@ -447,10 +453,7 @@ fn a_path_that_carries_nothing_back_stalls_if_a_canary_does_not_return_while_its
 
 #[test]
 fn a_path_that_falls_silent_with_several_requests_is_found_out_sooner() {
-    let mut bench = bench(watchful(Policy::Numa), 2);
-    for _ in 0..20 {
-        bench.run(&[FAST; 2]);
-    }
+    let mut bench = in_use();
     let silent_at = bench.now;
     for request in 0..4 {
         assert_eq!(bench.submit(request), [Start(request, 0)]);
@@ -498,10 +501,7 @@ fn a_path_that_falls_silent_while_another_is_compared_with_it_is_found_out_too()
 
 #[test]
 fn a_path_from_which_anything_comes_back_is_not_silent() {
-    let mut bench = bench(watchful(Policy::Numa), 2);
-    for _ in 0..20 {
-        bench.run(&[FAST; 2]);
-    }
+    let mut bench = in_use();
     for request in 0..8 {
         bench.submit(request);
     }
@@ -517,10 +517,7 @@ fn a_path_from_which_anything_comes_back_is_not_silent() {
 
 #[test]
 fn a_request_that_is_slow_on_a_path_that_works_is_the_units_own() {
-    let mut bench = bench(watchful(Policy::Numa), 2);
-    for _ in 0..20 {
-        bench.run(&[FAST; 2]);
-    }
+    let mut bench = in_use();
     bench.submit(1);
     let mut canaries = 0;
     for _ in 0..200 {
@@ -539,10 +536,7 @@ fn a_request_that_is_slow_on_a_path_that_works_is_the_units_own() {
 
 #[test]
 fn what_made_a_path_trusted_is_forgotten_after_a_minute() {
-    let mut bench = bench(watchful(Policy::Numa), 2);
-    for _ in 0..20 {
-        bench.run(&[FAST; 2]);
-    }
+    let mut bench = in_use();
     let mut asked_after = || {
         let sent = bench.now;
         bench.submit(1);
