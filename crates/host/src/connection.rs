@@ -8,12 +8,12 @@ use clock::Duration;
 use iscsi::chap::Challenge;
 use iscsi::initiator::{self, LoginError, Session};
 use iscsi::pdu::LoginStatus;
-use multipath::{HeadIndex, PathId, PathState};
+use multipath::PathId;
 use scsi::{Ending, Lun};
-use scsi_multipath::{Command, Context, Disk, Issuer, SurveyEvent, TargetId};
+use scsi_multipath::{Command, Context, Issuer, SurveyEvent, TargetId};
 
 use crate::agenda::Source;
-use crate::backoff::{Backoff, LONGEST};
+use crate::backoff::Backoff;
 use crate::config::{ChapConfig, PortalConfig};
 use crate::event::{Action, Loss, NexusIndex, NoticeKind, Parting, Severity, Trace};
 use crate::fence::{FENCE_CONNECT_LIMIT, FENCE_LOGIN_LIMIT};
@@ -102,7 +102,6 @@ impl Host {
             phase: Phase::Ended,
             backoff: Backoff::new(seed),
             up_since: None,
-            is_damped: false,
             loss: Loss::Broken,
             debts: Vec::new(),
             abandoned: None,
@@ -157,7 +156,10 @@ impl Host {
     pub(crate) fn connect(&mut self, index: u32) {
         let nexus = &mut self.nexuses[index as usize];
         let address = match nexus.way {
-            Way::Own => nexus.redirect.take().unwrap_or(nexus.portal),
+            Way::Own => {
+                nexus.not_before = None;
+                nexus.redirect.take().unwrap_or(nexus.portal)
+            }
             Way::Sibling(address) => address,
         };
         let limit = if nexus.owes() { FENCE_CONNECT_LIMIT } else { CONNECT_LIMIT };
@@ -525,7 +527,6 @@ impl Host {
         self.leave_reports(index);
         self.trace(|| Trace::Lost { nexus: NexusIndex(index), was_up });
         self.lose_paths(index, cause);
-        self.hasten_damped();
         // Before another connection can take its place.
         self.disconnect(index, Parting::Reset);
         self.give_back(index, link);
@@ -584,9 +585,7 @@ impl Host {
         let ending = ending || self.nexuses[index as usize].has_nothing_to_do();
         let pause = if pauses { self.pause(index) } else { Duration::ZERO };
         let nexus = &mut self.nexuses[index as usize];
-        let wanted = nexus.not_before.take().filter(|_| nexus.way == Way::Own);
-        nexus.is_damped &= wanted.is_none();
-        let until = (self.now + pause).max(wanted.unwrap_or(self.now));
+        let until = nexus.not_earlier(self.now + pause);
         nexus.phase = if ending { Phase::Ended } else { Phase::Waiting { until } };
         let text = format!("{}: {reason}", nexus.name());
         self.timers.forget(Source::Nexus(index));
@@ -624,41 +623,6 @@ impl Host {
             {
                 *until = now;
                 self.arm_nexus(index);
-            }
-        }
-    }
-
-    /// How long to wait before the next try. A nexus that flaps waits longer, if nobody waits for it: nothing is to be
-    /// fenced by it, and every disk behind it has another path.
-    fn pause(&mut self, index: u32) -> Duration {
-        let nexus = &self.nexuses[index as usize];
-        let is_damped = nexus.backoff.flaps() > 0 && !nexus.owes() && self.is_spared(index);
-        let nexus = &mut self.nexuses[index as usize];
-        nexus.is_damped = is_damped;
-        if is_damped { nexus.backoff.damped_pause() } else { nexus.backoff.pause() }
-    }
-
-    /// Every disk that has a path through this nexus has one through another that carries commands.
-    fn is_spared(&self, index: u32) -> bool {
-        let paths = self.nexuses[index as usize].paths.values().filter_map(|path| self.paths.get(path));
-        let mut disks = paths.map(|path| path.disk);
-        disks.all(|disk| {
-            let disk = self.disks.registry.get(HeadIndex(disk)).and_then(|entry| entry.device.disk());
-            let mut paths = disk.into_iter().flat_map(Disk::paths);
-            paths.any(|path| matches!(path.status.state, PathState::Usable(_)))
-        })
-    }
-
-    /// A nexus was lost: somebody may wait now for one that is damped.
-    fn hasten_damped(&mut self) {
-        let latest = self.now + LONGEST;
-        for index in 0..self.nexuses.len() {
-            let Phase::Waiting { until } = self.nexuses[index].phase else { continue };
-            let is_damped = self.nexuses[index].is_damped;
-            let index = u32::try_from(index).expect("bounded by NEXUSES_MAX");
-            if is_damped && until > latest && !self.is_spared(index) {
-                self.nexuses[index as usize].phase = Phase::Waiting { until: latest };
-                self.timers.arm(Source::Nexus(index), Some(latest));
             }
         }
     }

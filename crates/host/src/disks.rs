@@ -471,6 +471,15 @@ impl Host {
                 _ => {}
             }
         }
+        match &report {
+            Report::Head(Change::NoPath) => _ = self.hasten(disk),
+            Report::Head(Change::Alone { path, .. }) if self.hasten(disk) > 0 => {
+                let (subject, text) =
+                    (Subject::Path(disk, *path), format!("{}: {report}", self.disk_name(disk)));
+                self.record(Severity::Info, subject, What::Disk(report.clone()), text);
+            }
+            _ => {}
+        }
         if let Report::Redefined { path, .. } = &report {
             self.disk_redefined(disk, *path);
         }
@@ -676,10 +685,13 @@ impl Host {
     }
 }
 
-/// How much a report matters; none if it was said already by `path_joined` or `path_refused`, with the portal.
+/// How much a report matters; none if nobody is to be told, or was told already by `path_joined` or `path_refused`, with
+/// the portal.
 const fn severity(report: &Report) -> Option<Severity> {
     match report {
         Report::PathJoined { .. } | Report::PathRefused { .. } | Report::PathRemoved { .. } => None,
+        // Said each second that it lasts. It is an event if something comes of it.
+        Report::Head(Change::Alone { .. }) => None,
         Report::CacheLost { .. } | Report::PathQuarantined { .. } => Some(Severity::Error),
         Report::RequestFailed { .. }
         | Report::WeakName { .. }
@@ -713,6 +725,7 @@ const fn path_of(report: &Report) -> Option<PathId> {
             | Change::BackedOff { path, .. }
             | Change::TrialDue { path }
             | Change::Restored { path }
+            | Change::Alone { path, .. }
             | Change::Refused { path, .. } => Some(*path),
             _ => None,
         },

@@ -318,7 +318,9 @@ impl Host {
     pub(crate) fn turn_back(&mut self, index: u32) {
         let nexus = &mut self.nexuses[index as usize];
         nexus.way = Way::Own;
-        let until = if nexus.owes() { self.now + nexus.backoff.pause() } else { self.now };
+        let owes = nexus.owes();
+        let until = if owes { self.now + self.pause(index) } else { self.now };
+        let nexus = &mut self.nexuses[index as usize];
         nexus.phase = match self.life {
             Life::Open | Life::EndingDisks if !nexus.has_nothing_to_do() => Phase::Waiting { until },
             _ => Phase::Ended,

@@ -25,6 +25,7 @@ mod memory;
 pub mod names;
 mod nexus;
 mod ping;
+mod reconnect;
 mod reports;
 mod route;
 pub mod state;

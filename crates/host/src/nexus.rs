@@ -66,8 +66,6 @@ pub(crate) struct Nexus {
     pub(crate) backoff: Backoff,
     /// Since when it carries commands, if it does.
     pub(crate) up_since: Option<Instant>,
-    /// Its present pause is longer because it flaps.
-    pub(crate) is_damped: bool,
     /// How the last connection was lost.
     pub(crate) loss: Loss,
     /// The paths that are to be fenced.
@@ -307,6 +305,12 @@ impl Nexus {
         if let Some(stage) = self.stage_mut() {
             *stage = Stage::Up;
         }
+    }
+
+    /// That time, or when the target allows the next login at its own portal, whichever is later.
+    pub(crate) fn not_earlier(&self, time: Instant) -> Instant {
+        let allowed = self.not_before.filter(|_| self.way == Way::Own);
+        allowed.map_or(time, |allowed| allowed.max(time))
     }
 
     /// When its timer is due, apart from what the session itself is asked.

@@ -144,6 +144,13 @@ pub enum Change {
     Steady {
         path: PathId,
     },
+    /// The path seems to stall, and no other is usable that it could be compared with or that could take its place: it
+    /// is time to bring one back.
+    Alone {
+        path: PathId,
+        /// How long its oldest request has been out, or what its requests took.
+        took: Duration,
+    },
     /// No path is usable and none may become so by itself: the no-path policy applies from now on.
     NoPath,
     /// The opposite of `NoPath`.
@@ -197,6 +204,9 @@ impl fmt::Display for Change {
                 )
             }
             Self::Steady { path } => write!(f, "path {path} is as fast as the others again"),
+            Self::Alone { path, took } => {
+                write!(f, "path {path} seems to stall (a request took {took:?}), and no other is usable")
+            }
             Self::NoPath => f.write_str("no path is available"),
             Self::PathAvailable => f.write_str("a path is available"),
             Self::RemovalArmed { .. } => f.write_str("last path gone, removal armed"),

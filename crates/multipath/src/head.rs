@@ -46,6 +46,8 @@ pub struct Head<R> {
     /// When paths were last compared by canaries.
     pub(crate) compared: Option<Instant>,
     pub(crate) comparison: Option<Comparison>,
+    /// When it was last said that a path seems to stall and is alone.
+    pub(crate) alone: Option<Instant>,
     next_sequence: u64,
     pub(crate) counters: Counters,
     actions: VecDeque<Action<R>>,
@@ -88,6 +90,7 @@ impl<R> Head<R> {
             watch_at: None,
             hedges: 0,
             compared: None,
+            alone: None,
             comparison: None,
             next_sequence: 0,
             counters: Counters::default(),

@@ -35,6 +35,8 @@ const VERDICT_FACTOR: u64 = 8;
 pub(crate) const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// The same where a path has fallen silent: users wait by then.
 pub(crate) const COMPARE_SILENT_EVERY: Duration = Duration::from_millis(250);
+/// How often it is said that a path seems to stall and is alone: whoever can bring others back tries them then.
+pub(crate) const ALONE_EVERY: Duration = Duration::from_secs(1);
 /// A path that is found to be no worse than its peer is not suspected as early for so long.
 const ACQUITTAL: Duration = Duration::from_secs(60);
 /// Comparisons in a row that a path has to lose before it counts as slow: one canary may have had bad luck.

@@ -9,8 +9,8 @@
 use clock::{Duration, Instant};
 
 use crate::pace::{
-    COMPARE_EVERY, COMPARE_SILENT_EVERY, Compared, Comparison, GOOD_PAUSE, MARGIN, Pace, SAMPLES_MIN,
-    SILENCE_DEPTH, SILENCE_FACTOR, SILENCE_MIN, SUSPECT_FACTOR, SUSPECT_MIN, Suspicion, Verdict,
+    ALONE_EVERY, COMPARE_EVERY, COMPARE_SILENT_EVERY, Compared, Comparison, GOOD_PAUSE, MARGIN, Pace,
+    SAMPLES_MIN, SILENCE_DEPTH, SILENCE_FACTOR, SILENCE_MIN, SUSPECT_FACTOR, SUSPECT_MIN, Suspicion, Verdict,
     WRITE_PATIENCE, is_behind,
 };
 use crate::paths::{Path, Rank};
@@ -334,13 +334,23 @@ impl<R> Head<R> {
         let Some((peer, peer_id)) =
             free.min_by_key(|(_, peer)| peer.rank()).map(|(position, peer)| (position, peer.id))
         else {
-            return;
+            return self.tell_alone(now, id, suspicion.oldest);
         };
         self.compared = Some(now);
         self.comparison = Some(Comparison::new(now, id, peer_id, suspicion));
         self.try_path(now, position);
         self.try_path(now, peer);
         self.watch_by(now + SILENCE_MIN);
+    }
+
+    /// Tells that a path seems to stall and that nothing could take its place, if somebody might bring another one back.
+    fn tell_alone(&mut self, now: Instant, path: PathId, took: Duration) {
+        let is_due = self.alone.is_none_or(|at| at + ALONE_EVERY <= now);
+        let mut others = self.paths.present().iter().filter(|other| other.id != path);
+        if is_due && others.all(|other| other.rank().is_none()) && self.paths.present().len() > 1 {
+            self.alone = Some(now);
+            self.changed(Change::Alone { path, took });
+        }
     }
 
     /// Comes to a verdict about the comparison that is going on, if there is one.

@@ -135,6 +135,7 @@ pub const CODES: &[&str] = &[
     "path-restored",
     "path-slow",
     "path-steady",
+    "path-alone",
     "path-event-refused",
     "unit-attention",
     "units-changed",
@@ -336,6 +337,7 @@ const fn code_of_change(change: &Change) -> &'static str {
         Change::Restored { .. } => "path-restored",
         Change::Slow { .. } => "path-slow",
         Change::Steady { .. } => "path-steady",
+        Change::Alone { .. } => "path-alone",
         Change::NoPath => "no-path",
         Change::PathAvailable => "path-available",
         Change::RemovalArmed { .. } => "removal-armed",
@@ -417,6 +419,7 @@ fn inputs_of_change(change: &Change) -> Vec<(&'static str, Input)> {
             };
             vec![("why", word(why)), ("took-ms", millis(*took)), ("peers-ms", millis(*peers))]
         }
+        Change::Alone { took, .. } => vec![("took-ms", millis(*took))],
         Change::Refused { misuse, .. } => vec![("misuse", text(misuse))],
         _ => Vec::new(),
     }

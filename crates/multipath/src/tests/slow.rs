@@ -467,6 +467,64 @@ fn a_path_that_falls_silent_with_several_requests_is_found_out_sooner() {
     assert!(took < millis(40), "{took:?}");
 }
 
+/// How often it was said that P0 stalls alone.
+fn said_alone(bench: &Bench) -> usize {
+    let alone = |change: &&Change| matches!(change, Change::Alone { path: PathId(0), .. });
+    bench.changes.iter().filter(alone).count()
+}
+
+/// Four requests are sent, and nothing comes back for three seconds.
+fn fall_silent(bench: &mut Bench) {
+    for request in 0..4 {
+        bench.submit(request);
+    }
+    let end = bench.now + seconds(3);
+    while bench.now < end {
+        bench.timeout();
+    }
+}
+
+#[test]
+fn a_path_that_falls_silent_while_the_others_are_down_says_so_each_second() {
+    let mut bench = in_use();
+    bench.change(1, PathState::Down);
+    let silent_at = bench.now;
+    for request in 0..4 {
+        assert_eq!(bench.submit(request), [Start(request, 0)]);
+    }
+    while said_alone(&bench) == 0 {
+        assert_eq!(bench.timeout(), []);
+    }
+    let took = bench.now.since(silent_at);
+    assert!(took < millis(40), "{took:?}");
+    while bench.now < silent_at + millis(3_500) {
+        bench.timeout();
+    }
+    assert_eq!(said_alone(&bench), 4);
+    // As soon as there is another one, they are compared, and it takes the place of this one.
+    assert_eq!(bench.change(1, OPTIMIZED), []);
+    assert_eq!(bench.wait(), [Try(0), Try(1)]);
+    assert!(bench.now < silent_at + millis(3_550));
+}
+
+#[test]
+fn a_path_that_falls_silent_and_is_the_only_one_there_is_is_nobodys_to_help() {
+    let mut bench = in_use();
+    bench.remove(1);
+    fall_silent(&mut bench);
+    assert_eq!(said_alone(&bench), 0);
+}
+
+#[test]
+fn a_path_that_falls_silent_beside_a_slow_one_is_not_alone() {
+    let mut bench = bench(watchful(Policy::RoundRobin), 2);
+    while !bench.is_slow(1) {
+        bench.run(&[FAST, millis(30)]);
+    }
+    fall_silent(&mut bench);
+    assert_eq!(said_alone(&bench), 0);
+}
+
 #[test]
 fn a_path_that_falls_silent_while_another_is_compared_with_it_is_found_out_too() {
     let mut bench = bench(watchful(Policy::RoundRobin), 2);
