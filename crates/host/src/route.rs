@@ -62,13 +62,14 @@ impl Route {
             return Leg { way, after_a_pause };
         }
         let after_a_pause = !std::mem::take(&mut self.is_fresh);
-        // Whoever was silent once is likely to stay so, and a sibling that answers has the controller's ear.
-        let sibling_first = self.loss == Loss::Silent && siblings.iter().any(|sibling| sibling.is_up);
-        let (first, rest) =
-            if sibling_first { (Half::Sibling, Half::Own) } else { (Half::Own, Half::Sibling) };
         if siblings.is_empty() {
             return Leg { way: Way::Own, after_a_pause };
         }
+        // Whoever was silent a moment ago is likely to stay so: even a sibling without a session is the better guess.
+        let (first, rest) = match self.loss {
+            Loss::Silent => (Half::Sibling, Half::Own),
+            Loss::Broken => (Half::Own, Half::Sibling),
+        };
         let way = self.way(first, siblings);
         self.rest = Some(rest);
         Leg { way, after_a_pause }
@@ -110,12 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn after_silence_a_sibling_that_is_up_comes_first() {
-        let mut route = Route::new(Loss::Silent);
-        let expected = [(Some(2), false), (None, false), (Some(2), true), (None, false)];
-        assert_eq!(legs(&mut route, &[sibling(2, true)], 4), expected);
-        let mut route = Route::new(Loss::Silent);
-        assert_eq!(legs(&mut route, &[sibling(2, false)], 2), [(None, false), (Some(2), false)]);
+    fn after_silence_a_sibling_comes_first_be_it_up_or_not() {
+        for is_up in [true, false] {
+            let mut route = Route::new(Loss::Silent);
+            let expected = [(Some(2), false), (None, false), (Some(2), true), (None, false)];
+            assert_eq!(legs(&mut route, &[sibling(2, is_up)], 4), expected);
+        }
     }
 
     #[test]
