@@ -22,11 +22,11 @@ const FLAPPING_LONGEST: Duration = Duration::from_secs(30);
 /// Who would miss a nexus that is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Nobody: every disk behind it has another path, and there is nothing to be fenced by it.
+    /// Nobody: every disk behind it has another path.
     Spared,
-    /// There is something to be fenced by it, or nobody knows what is behind it.
-    Wanted,
-    /// A disk behind it has no path: requests wait.
+    /// It was never surveyed: nobody knows what is behind it.
+    Unknown,
+    /// Requests wait, or will: a disk behind it has no path, or writes that it may still do are to be fenced.
     Awaited,
 }
 
@@ -50,7 +50,7 @@ impl Backoff {
     pub(crate) fn pause(&mut self, need: Need) -> Duration {
         match need {
             Need::Spared if self.flaps > 0 => self.pause_of(self.flaps, FLAPPING_LONGEST),
-            Need::Spared | Need::Wanted => self.pause_of(0, LONGEST),
+            Need::Spared | Need::Unknown => self.pause_of(0, LONGEST),
             Need::Awaited => self.pause_of(0, AWAITED_LONGEST),
         }
     }
@@ -103,10 +103,14 @@ mod tests {
     fn pauses_double_up_to_their_bound_and_start_over_after_a_success() {
         let mut backoff = Backoff::new(7);
         for failures in 0..20 {
-            assert_pause(&mut backoff, Need::Wanted, FIRST.saturating_mul(1 << failures.min(6)).min(LONGEST));
+            assert_pause(
+                &mut backoff,
+                Need::Unknown,
+                FIRST.saturating_mul(1 << failures.min(6)).min(LONGEST),
+            );
         }
         backoff.reset();
-        assert!(backoff.pause(Need::Wanted) <= FIRST);
+        assert!(backoff.pause(Need::Unknown) <= FIRST);
     }
 
     #[test]

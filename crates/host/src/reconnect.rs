@@ -18,10 +18,10 @@ impl Host {
     fn need(&self, index: u32) -> Need {
         let nexus = &self.nexuses[index as usize];
         let mut disks = nexus.paths.values().filter_map(|path| self.paths.get(path)).map(|path| path.disk);
-        if disks.any(|disk| self.is_stranded(disk)) {
+        if nexus.owes() || disks.any(|disk| self.is_stranded(disk)) {
             Need::Awaited
-        } else if nexus.owes() || nexus.paths.is_empty() {
-            Need::Wanted
+        } else if nexus.paths.is_empty() {
+            Need::Unknown
         } else {
             Need::Spared
         }
