@@ -17,6 +17,8 @@ const PLAN: &str = "crates/scsi-multipath/src/disk/plan.rs";
 const DISK: &str = "crates/scsi-multipath/src/disk/mod.rs";
 const HOST_SURVEY: &str = "crates/host/src/survey.rs";
 const HOST_DISKS: &str = "crates/host/src/disks.rs";
+const RECONNECT: &str = "crates/host/src/reconnect.rs";
+const ROUTE: &str = "crates/host/src/route.rs";
 const DRAIN: &str = "crates/host/src/verbs/drain.rs";
 const POLICY: &str = "crates/multipath/src/policy.rs";
 const WATCH: &str = "crates/multipath/src/watch.rs";
@@ -364,5 +366,54 @@ pub(super) const TESTED: &[Mutant] = &[
         "what.without(self.renewed)",
         "what",
         "a_capacity_that_was_told_before_the_last_change_is_asked_for_again",
+    ),
+    // When lost paths are tried again.
+    tested(
+        HOST,
+        "what may lead to a disk without a path waits as if nobody missed it",
+        RECONNECT,
+        "let until = nexus.not_earlier(self.now + pause).min(until);",
+        "let until = nexus.not_earlier(until.max(self.now + pause));",
+        "a_nexus_that_is_damped_is_tried_at_once_when_the_last_other_one_is_lost",
+    ),
+    tested(
+        HOST,
+        "a target that wants no login is asked for one",
+        RECONNECT,
+        "let until = nexus.not_earlier(self.now + pause).min(until);",
+        "let until = (self.now + pause).min(until);",
+        "a_nexus_that_its_target_keeps_away_is_not_hastened",
+    ),
+    tested(
+        HOST,
+        "a disk without a path is tried more and more rarely",
+        RECONNECT,
+        "if nexus.owes() || disks.any(|disk| self.is_stranded(disk)) {",
+        "if nexus.owes() {",
+        "every_portal_is_tried_once_a_second_while_a_disk_has_no_path",
+    ),
+    tested(
+        HOST,
+        "nobody is hastened when the only path stalls",
+        HOST_DISKS,
+        "Report::Head(Change::Alone { path, .. }) if self.hasten(disk) > 0 => {",
+        "Report::Head(Change::Alone { path, .. }) if self.answered == u64::MAX => {",
+        "a_nexus_is_tried_at_once_when_the_last_other_one_seems_to_stall",
+    ),
+    tested(
+        HOST,
+        "the portal that fell silent is tried before one that may answer",
+        ROUTE,
+        "Loss::Silent => (Half::Sibling, Half::Own),",
+        "Loss::Silent => (Half::Own, Half::Sibling),",
+        "after_silence_a_sibling_comes_first_be_it_up_or_not",
+    ),
+    tested(
+        CORE,
+        "a path that stalls alone says nothing",
+        WATCH,
+        "self.changed(Change::Alone { path, took });",
+        "let _ = took;",
+        "a_path_that_falls_silent_while_the_others_are_down_says_so_each_second",
     ),
 ];
