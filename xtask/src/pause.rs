@@ -152,7 +152,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
 
 /// Prints the lines of one target, one kind of loss and one load; whether the budget is met.
 fn measure(target: Kind, loss: Loss, load: &[StreamKind], rounds: usize) -> Result<bool> {
-    let room = Room::new()?;
+    let room = Room::in_memory()?;
     let backend = Backend::of_one_target(target, &room, MEBIBYTES)?;
     let (links, urls) = backend.links()?;
     let disk = Disk::start(&room, &urls)?;

@@ -15,8 +15,18 @@ pub(crate) struct Room(PathBuf);
 
 impl Room {
     pub(crate) fn new() -> Result<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// The same in memory, where there is such a place: a target whose file is on a disk rests for as long as that does.
+    pub(crate) fn in_memory() -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::new_in(memory) } else { Self::new() }
+    }
+
+    fn new_in(folder: &Path) -> Result<Self> {
         let name = format!("smpath-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = folder.join(name);
         fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(Self(path))
     }
