@@ -1,5 +1,7 @@
 //! When a nexus that was lost is tried again: the sooner, the more depends on it.
 
+use std::collections::BTreeSet;
+
 use multipath::{HeadIndex, PathState};
 use scsi_multipath::Disk;
 
@@ -40,22 +42,22 @@ impl Host {
     /// A disk has no path any more, or one only that seems to stall: whatever may lead to it is tried now, however long it
     /// was to wait. Says how many those are.
     pub(crate) fn hasten(&mut self, disk: u32) -> usize {
+        let known = self.disks.registry.get(HeadIndex(disk)).and_then(|entry| entry.device.disk());
+        let paths =
+            known.into_iter().flat_map(Disk::paths).filter_map(|path| self.paths.get(&path.status.id));
+        let leading: BTreeSet<u32> = paths.map(|path| path.nexus).collect();
         let mut hastened = 0;
-        for index in 0..self.nexuses.len() {
-            let nexus = &self.nexuses[index];
+        for index in 0..u32::try_from(self.nexuses.len()).expect("bounded by NEXUSES_MAX") {
+            let nexus = &mut self.nexuses[index as usize];
             let Phase::Waiting { until } = nexus.phase else { continue };
-            let mut disks =
-                nexus.paths.values().filter_map(|path| self.paths.get(path)).map(|path| path.disk);
             // What is behind a nexus that was never surveyed is not known.
-            let may_lead_there = nexus.paths.is_empty() || disks.any(|behind| behind == disk);
+            let may_lead_there = nexus.paths.is_empty() || leading.contains(&index);
             if !may_lead_there || until <= self.now + SOON {
                 continue;
             }
-            let nexus = &mut self.nexuses[index];
             let pause = nexus.backoff.hastened_pause();
             let until = nexus.not_earlier(self.now + pause).min(until);
             nexus.phase = Phase::Waiting { until };
-            let index = u32::try_from(index).expect("bounded by NEXUSES_MAX");
             self.timers.arm(Source::Nexus(index), Some(until));
             hastened += 1;
         }
