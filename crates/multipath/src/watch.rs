@@ -241,7 +241,9 @@ impl<R> Head<R> {
         let path = &self.paths.present()[position];
         path.rank()?;
         let oldest = path.flights.front()?;
-        let mean = path.gauge.mean(oldest.kind.class);
+        // Of one from which nothing has come back yet, what others take is what is known.
+        let theirs = || self.peers(position).filter_map(|(_, peer)| peer.gauge.mean(oldest.kind.class)).max();
+        let mean = path.gauge.mean(oldest.kind.class).or_else(theirs);
         let usual = mean.unwrap_or(Duration::ZERO).saturating_mul(SUSPECT_FACTOR);
         if path.watch.stalls() {
             return self.tell_stalled(now, position, usual.max(SILENCE_MIN));

@@ -558,6 +558,32 @@ fn a_path_that_falls_silent_while_another_is_compared_with_it_is_found_out_too()
 }
 
 #[test]
+fn a_path_that_is_silent_from_its_first_request_on_is_found_out_as_soon_by_what_others_take() {
+    let mut bench = bench(watchful(Policy::RoundRobin), 1);
+    for _ in 0..40 {
+        bench.run(&[FAST]);
+    }
+    bench.add(1, OPTIMIZED);
+    let silent_at = bench.now;
+    for request in 0..8 {
+        bench.submit(request);
+    }
+    bench.pass(FAST);
+    for request in 0..8 {
+        if bench.in_flight.iter().any(|(ticket, it)| *it == request && ticket.path() == PathId(0)) {
+            bench.done(request);
+        }
+    }
+    assert_eq!(bench.wait(), [Try(1), Try(0)]);
+    bench.pass(FAST);
+    assert_eq!(bench.tried(0, Tried::Worked), []);
+    let did = bench.wait();
+    assert!(did.len() == 4 && did.iter().all(|did| matches!(did, Late(1, ..))), "{did:?}");
+    let took = bench.now.since(silent_at);
+    assert!(took < millis(40), "{took:?}");
+}
+
+#[test]
 fn a_path_from_which_anything_comes_back_is_not_silent() {
     let mut bench = in_use();
     for request in 0..8 {
