@@ -241,9 +241,7 @@ impl<R> Head<R> {
         let path = &self.paths.present()[position];
         path.rank()?;
         let oldest = path.flights.front()?;
-        // Of one from which nothing has come back yet, what others take is what is known.
-        let theirs = || self.peers(position).filter_map(|(_, peer)| peer.gauge.mean(oldest.kind.class)).max();
-        let mean = path.gauge.mean(oldest.kind.class).or_else(theirs);
+        let mean = path.gauge.mean(oldest.kind.class);
         let usual = mean.unwrap_or(Duration::ZERO).saturating_mul(SUSPECT_FACTOR);
         if path.watch.stalls() {
             return self.tell_stalled(now, position, usual.max(SILENCE_MIN));
@@ -252,7 +250,7 @@ impl<R> Head<R> {
             return None;
         }
         // Of a path that has little in flight, silence says no more than its oldest request does.
-        let has_several = mean.is_some() && path.in_flight >= SILENCE_DEPTH;
+        let has_several = path.in_flight >= SILENCE_DEPTH;
         let silence = mean.unwrap_or(Duration::ZERO).saturating_mul(SILENCE_FACTOR).max(SILENCE_MIN);
         let silent_in = has_several.then(|| silence - path.silence(now));
         let patience = usual.max(SUSPECT_MIN).max(path.watch.patience(now));

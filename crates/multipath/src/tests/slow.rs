@@ -558,7 +558,7 @@ fn a_path_that_falls_silent_while_another_is_compared_with_it_is_found_out_too()
 }
 
 #[test]
-fn a_path_that_is_silent_from_its_first_request_on_is_found_out_as_soon_by_what_others_take() {
+fn a_path_that_is_silent_from_its_first_request_on_is_found_out_as_soon() {
     let mut bench = bench(watchful(Policy::RoundRobin), 1);
     for _ in 0..40 {
         bench.run(&[FAST]);
