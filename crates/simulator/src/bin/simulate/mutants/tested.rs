@@ -416,4 +416,12 @@ pub(super) const TESTED: &[Mutant] = &[
         "let _ = took;",
         "a_path_that_falls_silent_while_the_others_are_down_says_so_each_second",
     ),
+    tested(
+        CORE,
+        "a path from which nothing ever came back is given more time",
+        WATCH,
+        "let has_several = path.in_flight >= SILENCE_DEPTH;",
+        "let has_several = mean.is_some() && path.in_flight >= SILENCE_DEPTH;",
+        "a_path_that_is_silent_from_its_first_request_on_is_found_out_as_soon",
+    ),
 ];
