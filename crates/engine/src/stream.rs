@@ -6,6 +6,7 @@ use std::time::Duration;
 use clock::Instant;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::net::sockopt::socket_incoming_cpu;
 use socket2::SockRef;
 
 /// How many slices one `writev` takes: well under `IOV_MAX` (1024), enough for a batch of 20 replies.
@@ -117,6 +118,12 @@ impl Stream {
             // A socket that is already dead refuses; there is nothing left to discard then.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
+    }
+
+    /// The CPU on which what was received last has arrived.
+    pub(crate) fn arrival_cpu(&self) -> Option<usize> {
+        let Socket::Tcp(stream) = &self.socket else { return None };
+        socket_incoming_cpu(stream).ok().and_then(|cpu| usize::try_from(cpu).ok())
     }
 
     pub(crate) fn note(&mut self, event: &mio::event::Event) {

@@ -15,6 +15,7 @@ use multipath::Policy;
 
 use super::clients::Listener;
 use super::memory::Memory;
+use super::placement::Placement;
 use super::{Agenda, Awaited, Life, NOTICES_MAX, SETTLE_LIMIT, SHUTDOWN_LIMIT, Shard, Source, Unsent};
 use crate::config::{ChapConfig, ExportAddress, ShardConfig};
 use crate::state_folder::{StateFolder, StateFolderError};
@@ -189,6 +190,7 @@ impl ShardHandle {
             dirty: Unsent::default(),
             ready: Agenda::default(),
             answers: 0,
+            placement: Placement::default(),
             connections: Vec::new(),
             listeners,
             clients: Vec::new(),

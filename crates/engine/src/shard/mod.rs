@@ -10,6 +10,7 @@ mod events;
 mod explain;
 mod memory;
 mod nexus;
+mod placement;
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,6 +30,7 @@ pub use control::{AskError, Message, ShardHandle, StartError};
 use clients::{Client, Listener};
 use memory::Memory;
 use nexus::Connection;
+use placement::Placement;
 
 /// Events taken from the kernel in one turn; more simply come in the next one.
 const EVENTS_PER_TURN: usize = 256;
@@ -129,6 +131,7 @@ pub(crate) struct Shard {
     ready: Agenda,
     /// Commands that came back in this turn.
     answers: usize,
+    placement: Placement,
     /// By the nexuses that they are of.
     connections: Vec<Option<Connection>>,
     listeners: Vec<Listener>,
@@ -292,6 +295,20 @@ impl Shard {
             self.settle();
         }
         self.answers = usize::try_from(self.host.answered() - answered).unwrap_or(usize::MAX);
+        if self.answers >= DEEP_LOAD || self.placement.is_away() {
+            self.place(events);
+        }
+    }
+
+    /// Leaves the CPU if it is in somebody's way.
+    fn place(&mut self, events: &Events) {
+        let nexus = events.iter().find_map(|event| match Source::of(event.token()) {
+            Source::Nexus(index) => Some(index),
+            _ => None,
+        });
+        let mut placement = std::mem::take(&mut self.placement);
+        placement.look(self.now, || nexus.and_then(|index| self.arrival_cpu(index)));
+        self.placement = placement;
     }
 
     fn take_edge(&mut self, source: Source, event: &mio::event::Event) {

@@ -134,6 +134,11 @@ impl Shard {
         }
     }
 
+    /// The CPU on which the answers of a nexus arrive.
+    pub(super) fn arrival_cpu(&self, index: u32) -> Option<usize> {
+        self.connections.get(index as usize)?.as_ref()?.stream.arrival_cpu()
+    }
+
     pub(super) fn flush_nexus(&mut self, index: u32) {
         let (now, nexus) = (self.now, NexusIndex(index));
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
