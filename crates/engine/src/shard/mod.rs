@@ -307,7 +307,7 @@ impl Shard {
             _ => None,
         });
         let mut placement = std::mem::take(&mut self.placement);
-        placement.look(self.now, || nexus.and_then(|index| self.arrival_cpu(index)));
+        placement.look(self.now, self.host.answered(), || nexus.and_then(|index| self.arrival_cpu(index)));
         self.placement = placement;
     }
 

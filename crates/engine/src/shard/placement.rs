@@ -17,6 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const AWAY: Duration = Duration::from_millis(200);
 /// Who waits for the CPU for so much of the time is in somebody's way.
 const WAITS_PERCENT: u64 = 20;
+/// With fewer answers than this in a millisecond nobody misses the time that is waited.
+const BUSY: u64 = 5;
 /// What is older says nothing of now.
 const STALE: Duration = Duration::from_millis(100);
 
@@ -42,9 +44,16 @@ struct Stay {
 #[derive(Debug, Default)]
 struct Judgement {
     looked_at: Instant,
-    /// For its CPU, since it began.
-    waited: Duration,
+    sums: Sums,
     stay: Option<Stay>,
+}
+
+/// Since the shard began.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    /// For its CPU.
+    waited: Duration,
+    answers: u64,
 }
 
 impl Judgement {
@@ -52,11 +61,14 @@ impl Judgement {
         now >= self.looked_at + LOOK_EVERY
     }
 
-    fn look(&mut self, now: Instant, waited: Duration, own: usize, arrivals: Option<usize>) -> Option<Move> {
+    fn look(&mut self, now: Instant, sums: Sums, own: usize, arrivals: Option<usize>) -> Option<Move> {
         let time = now.since(self.looked_at);
-        let waits = waited.as_nanos().saturating_sub(self.waited.as_nanos());
+        let before = std::mem::replace(&mut self.sums, sums);
+        self.looked_at = now;
+        let waits = sums.waited.as_nanos().saturating_sub(before.waited.as_nanos());
         let percent = waits.saturating_mul(100) / time.as_nanos().max(1);
-        (self.looked_at, self.waited) = (now, waited);
+        let is_busy = sums.answers.saturating_sub(before.answers) >= time.as_millis() * BUSY;
+        let arrivals = arrivals.filter(|_| is_busy);
         if arrivals == Some(own) && time <= STALE && percent >= WAITS_PERCENT {
             self.stay = Some(Stay { from: own, until: now + AWAY, waited: percent });
             return Some(Move::Leave(own));
@@ -88,14 +100,14 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// To be called by the shard's own thread, if it has much to do. Answers arrive on the CPU that `arrivals` says.
-    pub(super) fn look(&mut self, now: Instant, arrivals: impl FnOnce() -> Option<usize>) {
+    /// To be called by the shard's own thread. It has had so many answers, and they arrive on the CPU that `arrivals` says.
+    pub(super) fn look(&mut self, now: Instant, answers: u64, arrivals: impl FnOnce() -> Option<usize>) {
         if !self.judgement.is_due(now) {
             return;
         }
         // Where the kernel does not count, nobody ever has to wait.
         let waited = self.waited().unwrap_or_default();
-        match self.judgement.look(now, waited, sched_getcpu(), arrivals()) {
+        match self.judgement.look(now, Sums { waited, answers }, sched_getcpu(), arrivals()) {
             Some(Move::Leave(cpu)) => self.leave(cpu),
             Some(Move::Return) => self.come_back(),
             None => {}
@@ -152,13 +164,16 @@ mod tests {
         Instant::from_nanos(millis * 1_000_000)
     }
 
-    const fn millis(millis: u64) -> Duration {
-        Duration::from_millis(millis)
+    impl Judgement {
+        fn see(&mut self, time: u64, waited: u64, own: usize, arrivals: Option<usize>) -> Option<Move> {
+            let answers = self.sums.answers + 1_000;
+            self.look(at(time), Sums { waited: Duration::from_millis(waited), answers }, own, arrivals)
+        }
     }
 
     /// Twenty milliseconds, of which it has waited for so many.
     fn one_look(waited: u64, own: usize, arrivals: Option<usize>) -> Option<Move> {
-        Judgement::default().look(at(20), millis(waited), own, arrivals)
+        Judgement::default().see(20, waited, own, arrivals)
     }
 
     #[test]
@@ -179,37 +194,49 @@ mod tests {
 
     #[test]
     fn what_was_waited_for_before_an_idle_time_does_not_count() {
-        assert_eq!(Judgement::default().look(at(5_000), millis(4_000), 1, Some(1)), None);
+        assert_eq!(Judgement::default().see(5_000, 4_000, 1, Some(1)), None);
     }
 
     /// It has left CPU 1 after 20 ms, half of which it waited.
     fn away() -> Judgement {
         let mut judgement = Judgement::default();
-        assert_eq!(judgement.look(at(20), millis(10), 1, Some(1)), Some(Move::Leave(1)));
+        assert_eq!(judgement.see(20, 10, 1, Some(1)), Some(Move::Leave(1)));
         judgement
     }
 
     #[test]
     fn it_returns_after_a_while_and_leaves_again_if_it_has_to() {
         let mut judgement = away();
-        assert_eq!(judgement.look(at(200), millis(10), 0, None), None);
-        assert_eq!(judgement.look(at(220), millis(10), 0, None), Some(Move::Return));
-        assert_eq!(judgement.look(at(240), millis(11), 1, Some(1)), None);
-        assert_eq!(judgement.look(at(260), millis(15), 1, Some(1)), Some(Move::Leave(1)));
+        assert_eq!(judgement.see(200, 10, 0, None), None);
+        assert_eq!(judgement.see(220, 10, 0, None), Some(Move::Return));
+        assert_eq!(judgement.see(240, 11, 1, Some(1)), None);
+        assert_eq!(judgement.see(260, 15, 1, Some(1)), Some(Move::Leave(1)));
     }
 
     #[test]
     fn it_stays_away_while_answers_arrive_there_and_it_waits_less() {
         let mut judgement = away();
-        assert_eq!(judgement.look(at(220), millis(90), 0, Some(1)), None);
-        assert_eq!(judgement.look(at(420), millis(180), 0, Some(1)), None);
-        assert_eq!(judgement.look(at(620), millis(280), 0, Some(1)), Some(Move::Return), "not less any more");
+        assert_eq!(judgement.see(220, 90, 0, Some(1)), None);
+        assert_eq!(judgement.see(420, 180, 0, Some(1)), None);
+        assert_eq!(judgement.see(620, 280, 0, Some(1)), Some(Move::Return), "not less any more");
+    }
+
+    #[test]
+    fn a_shard_with_few_answers_neither_leaves_nor_stays_away() {
+        let few = |judgement: &Judgement, waited| Sums {
+            waited: Duration::from_millis(waited),
+            answers: judgement.sums.answers + 99,
+        };
+        let mut judgement = Judgement::default();
+        assert_eq!(judgement.look(at(20), few(&judgement, 20), 1, Some(1)), None);
+        let mut judgement = away();
+        assert_eq!(judgement.look(at(220), few(&judgement, 10), 0, Some(1)), Some(Move::Return));
     }
 
     #[test]
     fn it_leaves_the_other_cpu_too_when_answers_follow_it() {
         let mut judgement = away();
-        assert_eq!(judgement.look(at(40), millis(14), 0, Some(0)), Some(Move::Leave(0)));
+        assert_eq!(judgement.see(40, 14, 0, Some(0)), Some(Move::Leave(0)));
     }
 
     #[test]
