@@ -5,7 +5,9 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -31,9 +33,22 @@ pub(crate) fn wait_until<T>(limit: Duration, what: &str, mut probe: impl FnMut()
     }
 }
 
-/// A TCP address on loopback that nobody listened on a moment ago.
+/// Ports that Linux gives to nobody by itself: one that it did could be an outgoing connection's before it is listened on.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A TCP address on loopback that nobody listened on a moment ago. It is given once, until all have had their turn.
 pub(crate) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    for _ in 0..count {
+        // Processes that run at the same time begin far from each other.
+        let place = std::process::id().wrapping_mul(97).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from(place % count)?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port from {} to {} is free", PORTS.start, PORTS.end)
 }
 
 pub(crate) fn is_installed(tool: &str) -> bool {

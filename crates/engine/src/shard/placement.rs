@@ -120,11 +120,9 @@ impl Placement {
 
     fn leave(&mut self, cpu: usize) {
         let Ok(mask) = sched_getaffinity(None) else { return };
-        let before = match self.away.take() {
-            Some(away) if away.now == mask => away.before,
-            // Whoever has chosen other CPUs for this thread meanwhile is not overruled.
-            _ => mask,
-        };
+        // Whoever has chosen other CPUs for this thread meanwhile is not overruled.
+        self.away.take_if(|away| away.now != mask);
+        let before = self.away.as_ref().map_or(mask, |away| away.before);
         let mut now = before;
         now.unset(cpu);
         if now.count() > 0 && sched_setaffinity(None, &now).is_ok() {
