@@ -295,7 +295,8 @@ impl Shard {
             self.settle();
         }
         self.answers = usize::try_from(self.host.answered() - answered).unwrap_or(usize::MAX);
-        if self.answers >= DEEP_LOAD || self.placement.is_away() {
+        let matters = self.answers >= DEEP_LOAD || self.placement.is_away();
+        if matters && self.placement.is_due(self.now) {
             self.place(events);
         }
     }
@@ -306,9 +307,8 @@ impl Shard {
             Source::Nexus(index) => Some(index),
             _ => None,
         });
-        let mut placement = std::mem::take(&mut self.placement);
-        placement.look(self.now, self.host.answered(), || nexus.and_then(|index| self.arrival_cpu(index)));
-        self.placement = placement;
+        let arrivals = nexus.and_then(|index| self.arrival_cpu(index));
+        self.placement.look(self.now, self.host.answered(), arrivals);
     }
 
     fn take_edge(&mut self, source: Source, event: &mio::event::Event) {

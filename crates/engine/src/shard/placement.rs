@@ -100,14 +100,15 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// To be called by the shard's own thread. It has had so many answers, and they arrive on the CPU that `arrivals` says.
-    pub(super) fn look(&mut self, now: Instant, answers: u64, arrivals: impl FnOnce() -> Option<usize>) {
-        if !self.judgement.is_due(now) {
-            return;
-        }
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.judgement.is_due(now)
+    }
+
+    /// To be called by the shard's own thread, when it is due. It has had so many answers, which arrive on that CPU.
+    pub(super) fn look(&mut self, now: Instant, answers: u64, arrivals: Option<usize>) {
         // Where the kernel does not count, nobody ever has to wait.
         let waited = self.waited().unwrap_or_default();
-        match self.judgement.look(now, Sums { waited, answers }, sched_getcpu(), arrivals()) {
+        match self.judgement.look(now, Sums { waited, answers }, sched_getcpu(), arrivals) {
             Some(Move::Leave(cpu)) => self.leave(cpu),
             Some(Move::Return) => self.come_back(),
             None => {}
