@@ -15,6 +15,12 @@ const SLICES_MAX: usize = 64;
 /// How many bytes one socket may deliver in one loop turn before the others get theirs.
 const RECEIVED_PER_TURN_MAX: usize = 4 << 20;
 
+/// Bytes of replies that a Unix socket holds for its client, as far as `net.core.wmem_max` allows: a batch of them, and
+/// Linux tells of room only once three quarters of it are free.
+const UNIX_SEND_BUFFER: usize = 1 << 20;
+
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// A machine that turns bytes into meaning and meaning into bytes: the sessions of the wire crates.
 pub(crate) trait Wire {
     /// Memory for the next bytes from the peer, in order. Both empty: do not read now.
@@ -42,6 +48,8 @@ pub(crate) struct Stream {
     writable: bool,
     /// The peer has closed, or the socket has failed: whoever reads on learns it.
     hung_up: bool,
+    /// Room makes an edge.
+    is_told_of_room: bool,
 }
 
 /// How a turn of reading ended.
@@ -85,26 +93,66 @@ pub(crate) struct Turn {
     received: usize,
 }
 
+impl Turn {
+    pub(crate) const fn received(&self) -> usize {
+        self.received
+    }
+}
+
 impl Stream {
     pub(crate) const fn tcp(stream: TcpStream) -> Self {
-        Self { socket: Socket::Tcp(stream), readable: false, writable: false, hung_up: false }
+        let socket = Socket::Tcp(stream);
+        Self { socket, readable: false, writable: false, hung_up: false, is_told_of_room: true }
     }
 
+    /// A socket that is connected.
     pub(crate) const fn unix(stream: UnixStream) -> Self {
-        Self { socket: Socket::Unix(stream), readable: false, writable: false, hung_up: false }
+        let socket = Socket::Unix(stream);
+        Self { socket, readable: false, writable: true, hung_up: false, is_told_of_room: false }
     }
 
+    /// What there is already makes an edge.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
         match &mut self.socket {
-            Socket::Tcp(stream) => registry.register(stream, token, interest),
-            Socket::Unix(stream) => registry.register(stream, token, interest),
+            Socket::Tcp(stream) => registry.register(stream, token, BOTH),
+            Socket::Unix(stream) => {
+                self.is_told_of_room = !self.writable;
+                registry.register(stream, token, if self.writable { Interest::READABLE } else { BOTH })
+            }
         }
+    }
+
+    /// Until it is registered again, nothing makes an edge.
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => registry.deregister(stream),
+            Socket::Unix(stream) => registry.deregister(stream),
+        }
+    }
+
+    /// Bytes may have come without an edge.
+    pub(crate) const fn expect_bytes(&mut self) {
+        self.readable = true;
+    }
+
+    /// To be called after each flush. Linux tells of room in a Unix socket whenever the peer has read something, be it
+    /// missed or not, so it is only asked to while something waits for it. Of a TCP socket it tells after a write that
+    /// found none.
+    pub(crate) fn watch_room(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let Socket::Unix(stream) = &mut self.socket else { return Ok(()) };
+        if self.is_told_of_room == self.writable {
+            registry.reregister(stream, token, if self.writable { Interest::READABLE } else { BOTH })?;
+            self.is_told_of_room = !self.writable;
+        }
+        Ok(())
     }
 
     /// Sends small segments at once, and lets the kernel give up on a silent peer after `user_timeout`.
     pub(crate) fn configure(&self, user_timeout: Option<Duration>) -> io::Result<()> {
-        let Socket::Tcp(stream) = &self.socket else { return Ok(()) };
+        let stream = match &self.socket {
+            Socket::Tcp(stream) => stream,
+            Socket::Unix(stream) => return SockRef::from(stream).set_send_buffer_size(UNIX_SEND_BUFFER),
+        };
         stream.set_nodelay(true)?;
         if user_timeout.is_some() {
             SockRef::from(stream).set_tcp_user_timeout(user_timeout)?;

@@ -12,7 +12,7 @@ use block::Durability;
 use engine::config::{DiskConfig, ExportAddress, Filter, InitiatorConfig, Layer, PortalConfig, ShardConfig};
 use engine::status::{Notice, NoticeKind, Snapshot};
 use engine::{ArrayConfig, ArrayHandle, Message, NoPath, Policy, PortFault, ShardHandle, UnitConfig};
-use nbd::client::{Client, Options, Replies};
+use nbd::client::{Client, Command, Destination, Options, Replies};
 use scsi::port_groups::AccessState;
 
 /// Longer than anything here may take; a test that waits so long has found a hang.
@@ -370,6 +370,34 @@ fn a_client_that_connects_after_a_disk_has_grown_sees_the_new_size() {
     assert_eq!(after.export().size, 32 << 20);
     after.write((32 << 20) - BLOCK as u64, &block, Durability::Volatile).unwrap();
     assert!(rig.stop());
+}
+
+#[test]
+fn replies_that_a_client_takes_late_all_reach_it() {
+    const READ: u32 = 1 << 20;
+    let rig = Rig::start("late", NoPath::Queue);
+    let mut client = rig.client();
+    client.write(0, &[9; BLOCK], Durability::Volatile).unwrap();
+    let stream = UnixStream::connect(&rig.socket).unwrap();
+    let options = Options { export: String::new(), replies: Replies::Structured };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let second = stream.try_clone().unwrap();
+    let (mut sender, mut receiver) = Client::connect(stream, &options).unwrap().split(second);
+    // More than a Unix socket holds.
+    let mut reads = vec![Destination { offset: 0, data: vec![0; READ as usize] }; 16];
+    for cookie in 0..16 {
+        sender.send(cookie, &Command::Read { offset: 0, length: READ }).unwrap();
+    }
+    // Another client is served meanwhile.
+    rig.wait_until(|snapshot| snapshot.disks[0].paths.iter().all(|path| path.in_flight == 0));
+    client.read(0, &mut [0; BLOCK]).unwrap();
+    for _ in 0..16 {
+        assert_eq!(receiver.receive(&mut reads).unwrap().result, Ok(()));
+    }
+    assert!(reads.iter().all(|read| read.data[..BLOCK] == [9; BLOCK]));
+    sender.disconnect().unwrap();
+    drop(client);
+    rig.stop();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Registry, Token};
 
 use super::control::{StartError, listen_error};
+use super::muting::Muting;
 use super::{Life, Shard, Source};
 use crate::config::ExportAddress;
 use crate::status::{NoticeKind, Severity};
@@ -39,6 +40,7 @@ pub(super) struct Client {
     /// Which disk each of the session's exports is.
     exports: Vec<u32>,
     attached: Option<u32>,
+    pub(super) muting: Muting,
     /// The socket is gone; the client stays until its last request came back.
     closed: bool,
 }
@@ -167,7 +169,14 @@ impl Shard {
         let mut session = nbd::Session::new(index, exports);
         // It learns what time it is, and so how long the negotiation may take.
         session.handle(self.now, nbd::Event::Timeout);
-        let client = Client { stream, session, exports: disks, attached: None, closed: false };
+        let client = Client {
+            stream,
+            session,
+            exports: disks,
+            attached: None,
+            muting: Muting::new(self.now),
+            closed: false,
+        };
         if free == self.clients.len() {
             self.clients.push(Some(client));
         } else {
@@ -193,13 +202,14 @@ impl Shard {
                 outcome => break outcome,
             }
         };
+        client.muting.note_read(now, turn.received());
         if let Intake::Closed(_) = outcome {
             self.close_client(index);
         }
         self.touched.add(Source::Client(index));
     }
 
-    fn close_client(&mut self, index: u32) {
+    pub(super) fn close_client(&mut self, index: u32) {
         let now = self.now;
         let Some(client) = self.client_mut(index) else { return };
         if !client.closed {
@@ -236,7 +246,9 @@ impl Shard {
     }
 
     fn submit(&mut self, index: u32, request: Request) {
-        match self.client_mut(index).and_then(|client| client.attached) {
+        let Some(client) = self.client_mut(index) else { return };
+        client.muting.note_request();
+        match client.attached {
             Some(disk) => self.host.handle(self.now, Event::Block { disk: DiskIndex(disk), request }),
             None => self.complete(request, Err(block::Error::Shutdown)),
         }
@@ -248,6 +260,7 @@ impl Shard {
         let index = u32::try_from(request.tag.0 >> 32).expect("32 bits are left");
         let now = self.now;
         let Some(client) = self.client_mut(index) else { return };
+        client.muting.note_answer(now);
         client.session.handle(now, nbd::Event::Completed(request, completion));
         self.touched.add(Source::Client(index));
     }
@@ -268,6 +281,7 @@ impl Shard {
         let idle = self.client_mut(index).is_some_and(|client| client.closed && client.session.is_idle());
         if idle {
             self.clients[index as usize] = None;
+            self.mute.retain(|mute| *mute != index);
             self.timers.forget(index);
             self.accept_all();
         }
@@ -277,9 +291,12 @@ impl Shard {
         let now = self.now;
         let Some(client) = self.client_mut(index) else { return };
         let deadline = client.session.poll_timeout();
-        let failed = !client.closed && client.stream.flush(&mut client.session, now).is_err();
+        let is_open = !client.closed;
+        let flushed = if is_open { client.stream.flush(&mut client.session, now) } else { Ok(()) };
+        let failed = is_open && (flushed.is_err() || self.attend(index).is_err());
+        let Some(client) = self.client_mut(index) else { return };
         // It may have stopped reading because it held too many requests, or because its turn was over.
-        let wants = !client.closed && client.stream.wants(&mut client.session);
+        let wants = is_open && client.stream.wants(&mut client.session);
         self.timers.arm(index, deadline);
         if failed {
             self.close_client(index);

@@ -194,6 +194,7 @@ impl ShardHandle {
             connections: Vec::new(),
             listeners,
             clients: Vec::new(),
+            mute: Vec::new(),
             inbox: Inbox(inbox),
             credentials_refused: Arc::clone(&credentials_refused),
             verbs: Verbs::default(),

@@ -9,6 +9,7 @@ mod disks;
 mod events;
 mod explain;
 mod memory;
+mod muting;
 mod nexus;
 mod placement;
 
@@ -52,9 +53,9 @@ pub(crate) enum Source {
 
 /// A turn that took so many answers is one of many: the load is deep, and more are on their way.
 const DEEP_LOAD: usize = 4;
-/// Looks at the sockets, giving way to others between them, before a sleep under deep load. Together they cost about
-/// as much as going to sleep and being woken, which would be charged to the target that sends the answers.
-const LOOKS_BEFORE_SLEEP: usize = 8;
+/// How long to look for news under deep load before going to sleep: about what it takes to go to sleep and be woken, which
+/// would be charged to the target that sends the answers.
+const LOOK_FOR: StdDuration = StdDuration::from_micros(5);
 
 /// Bits of a token that say which one of its kind a source is.
 const INDEX_BITS: u32 = 32;
@@ -136,6 +137,8 @@ pub(crate) struct Shard {
     connections: Vec<Option<Connection>>,
     listeners: Vec<Listener>,
     clients: Vec<Option<Client>>,
+    /// Those that are not listened to for a moment.
+    mute: Vec<u32>,
     inbox: control::Inbox,
     /// For whoever knows where to find other credentials.
     credentials_refused: Arc<AtomicBool>,
@@ -226,8 +229,10 @@ impl Shard {
     }
 
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        if self.answers >= DEEP_LOAD && self.ready.is_empty() {
-            for _ in 0..LOOKS_BEFORE_SLEEP {
+        let is_deep = self.answers >= DEEP_LOAD || !self.mute.is_empty();
+        if is_deep && self.ready.is_empty() {
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < LOOK_FOR {
                 self.look(events, Some(StdDuration::ZERO))?;
                 if !events.is_empty() {
                     return Ok(());
@@ -248,12 +253,13 @@ impl Shard {
             Life::Settling { until } | Life::Ending { until, .. } => Some(until.since(self.now)),
             Life::Serving | Life::Ended { .. } => None,
         };
+        let unanswered = (!self.mute.is_empty()).then_some(muting::UNANSWERED_MAX);
         // epoll counts milliseconds: round up, or the last one is spent spinning.
         let machines = [self.timers.next(), self.host.poll_timeout()];
         machines
             .map(|due| due.map(|due| due.since(self.now)))
             .into_iter()
-            .chain([own])
+            .chain([own, unanswered])
             .flatten()
             .min()
             .map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
@@ -269,6 +275,7 @@ impl Shard {
     fn turn(&mut self, events: &Events) {
         let answered = self.host.answered();
         self.now = Instant::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.look_at_mute_clients();
         for event in events {
             self.take_edge(Source::of(event.token()), event);
         }
