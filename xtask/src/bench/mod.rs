@@ -4,8 +4,9 @@
 //! has half of its processors to itself, as if it stood somewhere else, and tgtd one I/O thread: otherwise which threads the
 //! kernel happens to put together on a processor decides more than what is compared. (`--cpus shared` and `--tgt-threads 16`
 //! leave both as they are by default.) Every round measures every cell once, so that whatever else the machine does falls on all
-//! of them alike.
+//! of them alike, and ratios are of one round each.
 
+mod limit;
 mod report;
 pub(crate) mod scale;
 pub(crate) mod slow_path;
@@ -130,12 +131,13 @@ fn measure(kind: Kind, options: &Options) -> Result<Report> {
 fn measure_on(kind: Kind, room: &Room, backend: &Backend, options: &Options) -> Result<Report> {
     fill(room, backend)?;
     let servers = Server::all(backend)?;
-    let names = servers.iter().map(|server| server.name).collect();
+    let names = servers.iter().map(|server| server.name).chain([TARGET_ALONE]).collect();
     let loads = options.loads().map(|load| load.name).collect();
     let Options { rounds, seconds, cpus, tgt_threads, .. } = options;
     let target =
         if kind == Kind::Tgt { format!("tgt, I/O threads: {tgt_threads}") } else { kind.to_string() };
     let title = format!("{target}, {cpus}, {rounds} rounds of {seconds} s, medians");
+    let time = Duration::from_secs_f64(options.seconds);
     let mut report = Report::new(title, names, loads);
     for round in 0..options.rounds {
         for load in options.loads() {
@@ -149,8 +151,11 @@ fn measure_on(kind: Kind, room: &Room, backend: &Backend, options: &Options) -> 
                     load.name,
                     server.name
                 );
-                let sample = server.load(load, Duration::from_secs_f64(options.seconds))?;
+                let sample = server.load(load, time, backend)?;
                 report.add(server.name, load.name, sample);
+            }
+            if let Some(sample) = limit::measure(&backend.urls()[0], load, time, LIMIT)? {
+                report.add(TARGET_ALONE, load.name, sample);
             }
         }
     }
@@ -185,6 +190,7 @@ pub(super) const OURS_FOUR: &str = "smpath, 4 paths";
 pub(super) const OURS_ONE: &str = "smpath, 1 path";
 pub(super) const DIRECT: &str = "smpath, direct";
 pub(super) const PEER: &str = "qemu-nbd, 1 path";
+pub(super) const TARGET_ALONE: &str = "iscsi-perf, no disk";
 
 impl Server {
     fn all(backend: &Backend) -> Result<Vec<Self>> {
@@ -229,18 +235,19 @@ impl Server {
         Ok(Self { name: PEER, uri, id, _export: Export::Peer { _process: process, _room: room } })
     }
 
-    fn load(&self, load: &Load, time: Duration) -> Result<Sample> {
+    fn load(&self, load: &Load, time: Duration, backend: &Backend) -> Result<Sample> {
         let Load { pattern, block_bytes, depth, .. } = *load;
         let job = Job { uri: &self.uri, pattern, block_bytes, depth, length: Length::For(time) };
-        let before = cpu_time(self.id)?;
+        let (before, target_before) = (cpu_time(self.id)?, cpu_time(backend.id())?);
         let measured = run_job(&job, time + LIMIT).with_context(|| self.name)?;
-        let busy = cpu_time(self.id)? - before;
+        let (busy, target_busy) = (cpu_time(self.id)? - before, cpu_time(backend.id())? - target_before);
         ensure!(measured.ios > 0, "{}: no I/O was done", self.name);
         Ok(Sample {
             iops: measured.iops,
             p50: micros(measured.p50),
             p99: micros(measured.p99),
             cpu: micros(busy) / measured.ios as f64,
+            target: micros(target_busy) / measured.ios as f64,
         })
     }
 }

@@ -27,7 +27,7 @@ impl fmt::Display for Kind {
 /// One logical unit of a given size behind four paths.
 #[derive(Debug)]
 pub(crate) struct Backend {
-    _server: Server,
+    server: Server,
     pub(crate) routes: Vec<Route>,
 }
 
@@ -41,7 +41,6 @@ pub(crate) struct Extras<'a> {
 
 /// Held for as long as the unit is to be there.
 #[derive(Debug)]
-#[expect(dead_code, reason = "dropping a server ends its process")]
 enum Server {
     Tgt(Tgt),
     Array(Array),
@@ -57,11 +56,11 @@ impl Backend {
             Kind::Tgt => {
                 let file = room.zeroes("lu", mebibytes << 20)?;
                 let tgt = Tgt::start_in(&file, Provisioning::Thin, extras.tgt)?;
-                Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
+                Ok(Self { routes: routes(&tgt), server: Server::Tgt(tgt) })
             }
             Kind::Array => {
                 let array = Array::start_with(&[&format!("size={mebibytes}M")], extras.array_options)?;
-                Ok(Self { routes: array.routes.clone(), _server: Server::Array(array) })
+                Ok(Self { routes: array.routes.clone(), server: Server::Array(array) })
             }
         }
     }
@@ -73,9 +72,17 @@ impl Backend {
                 let mut tgt = Tgt::empty(4)?;
                 let file = room.zeroes("lu", mebibytes << 20)?;
                 tgt.add_target("one", &file, "shared01", Provisioning::Full)?;
-                Ok(Self { routes: routes(&tgt), _server: Server::Tgt(tgt) })
+                Ok(Self { routes: routes(&tgt), server: Server::Tgt(tgt) })
             }
             Kind::Array => Self::start(kind, room, mebibytes),
+        }
+    }
+
+    /// Of the target's process.
+    pub(crate) fn id(&self) -> u32 {
+        match &self.server {
+            Server::Tgt(tgt) => tgt.id(),
+            Server::Array(array) => array.id(),
         }
     }
 

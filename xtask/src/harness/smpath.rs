@@ -69,6 +69,10 @@ impl Route {
 }
 
 impl Array {
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Four portals, two on each controller.
     pub(crate) fn start(units: &[&str]) -> Result<Self> {
         Self::start_with(units, &[])

@@ -82,6 +82,10 @@ impl Tgt {
         Ok(tgt)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     fn wait_until_it_answers(&mut self) -> Result<()> {
         let control = self.control;
         let show = || run("tgtadm", ["-C", &control.to_string(), "--mode", "sys", "--op", "show"], LIMIT);
