@@ -16,9 +16,9 @@ const WINDOW: Duration = Duration::from_millis(1);
 /// Answers in a millisecond that are quick: the next one is due in 50 µs, which is what a wake-up may take.
 const QUICK: u64 = 20;
 /// Who awaits fewer answers may have little else to do than to hand in its next request.
-const AWAITED_MIN: u32 = 8;
+const AWAITED_MIN: u32 = 12;
 /// A mute client with fewer is heard again; less than above, as it has just been answered.
-const AWAITED_MUTE_MIN: u32 = 4;
+const AWAITED_MUTE_MIN: u32 = 8;
 /// Bytes that a client sends for each answer that are little: requests, and data of writes of up to 8 KiB. More than that
 /// is work of its own, and is better done while answers are awaited.
 const LITTLE: u64 = 9 << 10;
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_client_with_many_requests_that_are_answered_quickly_is_mute() {
-        assert!(after(8, 20).is_mute);
+        assert!(after(12, 20).is_mute);
     }
 
     #[test]
@@ -231,15 +231,15 @@ mod tests {
 
     #[test]
     fn a_client_with_few_requests_is_heard() {
-        assert!(!after(7, 100).is_mute);
+        assert!(!after(11, 100).is_mute);
     }
 
     #[test]
     fn a_mute_client_is_heard_again_when_it_awaits_few_answers() {
-        let mut client = after(8, 20);
-        client.awaited = 4;
+        let mut client = after(12, 20);
+        client.awaited = 8;
         assert!(client.see(1_001, 0, 0));
-        client.awaited = 3;
+        client.awaited = 7;
         assert!(!client.see(1_002, 0, 0));
     }
 
