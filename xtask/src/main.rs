@@ -22,7 +22,8 @@ usage: cargo run -p xtask -- COMMAND
   pause [OPTIONS]          how long I/O rests when a path is lost (--rounds N, --target tgt|array)
   bench slow-path [OPTIONS] policies on equal paths, with one path slower, and with one that carries no reads
                            (--seconds S, --rounds N, --case equal|slow|stall|fail)
-  bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME)
+  bench peers [OPTIONS]    our disk beside qemu-nbd on the same target (--seconds S, --rounds N, --backend tgt|array, --load NAME,
+                           --cpus shared|apart, --tgt-threads N)
   bench scale [OPTIONS]    a thousand logical units over eight paths each: discovery, memory, a change of access states, the
                            death of a controller (--units N)
   vm build|run|lio         a guest with a kernel of its own; LIO in it: stuck writes, access states";

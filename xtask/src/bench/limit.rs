@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 
 use super::Load;
 use super::report::Sample;
-use crate::harness::process::{is_installed, run};
+use crate::harness::process::run;
 
 /// What `iscsi-perf` counts in.
 const BLOCK_BYTES: u32 = 512;
 
-/// None for a load that it does not have, or if it is not there.
+/// None for a load that it does not have.
 pub(super) fn measure(url: &str, load: &Load, time: Duration, limit: Duration) -> Result<Option<Sample>> {
-    if load.pattern != "randread" || !is_installed("iscsi-perf") {
+    if load.pattern != "randread" {
         return Ok(None);
     }
     let (blocks, depth) = ((load.block_bytes / BLOCK_BYTES).to_string(), load.depth.to_string());

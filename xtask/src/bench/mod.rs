@@ -102,7 +102,7 @@ impl Options {
 
 pub(crate) fn command(arguments: &[String]) -> Result<ExitCode> {
     let options = Options::parse(arguments)?;
-    for tool in ["fio", "qemu-nbd", "nbdinfo", "tgtd", "iscsi-ls"] {
+    for tool in ["fio", "qemu-nbd", "nbdinfo", "tgtd", "iscsi-ls", "iscsi-perf"] {
         ensure!(is_installed(tool), "{tool} is not installed");
     }
     let mut within_budget = true;

@@ -413,9 +413,8 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         while !self.ended {
             let wait = if self.ready.is_empty() {
-                // epoll counts milliseconds: round up, or the last one is spent spinning.
-                let wait = self.timers.next().map(|due| due.since(self.now));
-                wait.map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
+                // epoll counts milliseconds, and mio rounds up to them.
+                self.timers.next().map(|due| due.since(self.now).into())
             } else {
                 Some(StdDuration::ZERO)
             };

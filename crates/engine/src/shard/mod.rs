@@ -254,7 +254,7 @@ impl Shard {
             Life::Serving | Life::Ended { .. } => None,
         };
         let unanswered = (!self.mute.is_empty()).then_some(muting::UNANSWERED_MAX);
-        // epoll counts milliseconds: round up, or the last one is spent spinning.
+        // epoll counts milliseconds, and mio rounds up to them.
         let machines = [self.timers.next(), self.host.poll_timeout()];
         machines
             .map(|due| due.map(|due| due.since(self.now)))
@@ -262,7 +262,7 @@ impl Shard {
             .chain([own, unanswered])
             .flatten()
             .min()
-            .map(|wait| StdDuration::from(wait) + StdDuration::from_micros(999))
+            .map(StdDuration::from)
     }
 
     fn look(&mut self, events: &mut Events, timeout: Option<StdDuration>) -> io::Result<()> {
